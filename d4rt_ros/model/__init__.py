@@ -1,0 +1,8 @@
+"""The D4RT network: configuration, encoding, queries, checkpoints. Needs torch and nothing of ROS."""
+
+from d4rt_ros.model.config import ModelConfig, named_config
+from d4rt_ros.model.network import D4RT
+from d4rt_ros.model.queries import Answers, Queries, SceneLike
+from d4rt_ros.model.scene import Scene
+
+__all__ = ["D4RT", "Answers", "ModelConfig", "Queries", "Scene", "SceneLike", "named_config"]

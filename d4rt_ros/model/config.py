@@ -1,0 +1,202 @@
+"""Hyper-parameters of the network and the sizes that have a name (paper appendix A and section 4)."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Every number that shapes the network. The defaults are the built-in size.
+
+    frames: the longest window, T (the number of time embeddings). image_size: (height, width) that the
+    encoder sees. patch: tubelet (frames, height, width). *_width, *_heads, *_depth, *_mlp_ratio: of the
+    encoder (vit) and of the decoder (dec). uv_bands: octaves of the Fourier features of u, v. rgb_patch: side
+    of the colour patch round a query, pixels. position: "grid" adds sines of t, row and column, "flat" adds
+    sines of the token's number. corner_pixels: the network counts u, v from pixel centre to pixel centre of
+    its input (OpenD4RT) and not over the full extent. original_patches: colour patches are cut from the
+    original frame when it is larger than image_size (paper appendix C).
+    """
+
+    frames: int = 8
+    image_size: tuple[int, int] = (64, 64)
+    patch: tuple[int, int, int] = (2, 8, 8)
+    vit_width: int = 256
+    vit_heads: int = 4
+    vit_depth: int = 8
+    vit_mlp_ratio: float = 4.0
+    dec_width: int = 256
+    dec_heads: int = 4
+    dec_depth: int = 4
+    dec_mlp_ratio: float = 3.5
+    uv_bands: int = 8
+    rgb_patch: int = 9
+    position: str = "grid"
+    corner_pixels: bool = False
+    original_patches: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit together. Raises ValueError naming field and value."""
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+        object.__setattr__(self, "patch", tuple(self.patch))
+        for axis, (size, step) in enumerate(zip((self.frames, *self.image_size), self.patch)):
+            if step < 1 or size < step or size % step:
+                name = ("frames", "image_size height", "image_size width")[axis]
+                raise ValueError(f"{name} {size} is not a multiple of the patch's {step}")
+        for width, heads, name in (
+            (self.vit_width, self.vit_heads, "vit"),
+            (self.dec_width, self.dec_heads, "dec"),
+        ):
+            if heads < 1 or width % heads:
+                raise ValueError(f"{name}_width {width} is not a multiple of {name}_heads {heads}")
+            if width % 2:
+                raise ValueError(f"{name}_width {width} is odd")
+        if self.position not in ("grid", "flat"):
+            raise ValueError(f"position {self.position!r} is neither 'grid' nor 'flat'")
+        if self.rgb_patch < 1 or self.rgb_patch % 2 == 0:
+            raise ValueError(f"rgb_patch {self.rgb_patch} is not a positive odd number")
+
+    @property
+    def token_grid(self) -> tuple[int, int, int]:
+        """Tokens along time, height and width for a full window."""
+        t, h, w = self.patch
+        return self.frames // t, self.image_size[0] // h, self.image_size[1] // w
+
+    @property
+    def memory_tokens(self) -> int:
+        """Tokens that a query looks at in a full window, the aspect-ratio token included."""
+        return math.prod(self.token_grid) + 1
+
+    @property
+    def vit_hidden(self) -> int:
+        """Width of the encoder's MLP."""
+        return round(self.vit_width * self.vit_mlp_ratio)
+
+    @property
+    def dec_hidden(self) -> int:
+        """Width of the decoder's MLP."""
+        return math.ceil(self.dec_width * self.dec_mlp_ratio)
+
+    def to_json(self) -> str:
+        """Serialise, for the metadata of a weights file."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> ModelConfig:
+        """Inverse of `to_json`. Raises ValueError if a field is unknown or does not fit."""
+        try:
+            return ModelConfig(**json.loads(text))
+        except TypeError as error:
+            raise ValueError(f"not a model configuration: {error}") from error
+
+
+_LARGE_DECODER = {"dec_width": 1280, "dec_heads": 16, "dec_depth": 8}
+_PAPER: dict[str, Any] = {
+    "frames": 48,
+    "image_size": (256, 256),
+    "patch": (2, 16, 16),
+    "original_patches": True,
+    "dec_width": 768,
+    "dec_heads": 12,
+    "dec_depth": 6,
+}
+_VIT: dict[str, dict[str, Any]] = {
+    "base": {"vit_width": 768, "vit_heads": 12, "vit_depth": 12},
+    "large": {"vit_width": 1024, "vit_heads": 16, "vit_depth": 24},
+    "huge": {"vit_width": 1280, "vit_heads": 16, "vit_depth": 32},
+    "giant": {"vit_width": 1408, "vit_heads": 16, "vit_depth": 40, "vit_mlp_ratio": 48 / 11},
+}
+_OPEND4RT: dict[str, Any] = {
+    **_PAPER,
+    **_VIT["giant"],
+    **_LARGE_DECODER,
+    "position": "flat",
+    "corner_pixels": True,
+}
+_NAMED: dict[str, dict[str, Any]] = {
+    "builtin": {},
+    "base": {**_PAPER, **_VIT["base"]},
+    "large": {**_PAPER, **_VIT["large"]},
+    "huge": {**_PAPER, **_VIT["huge"], **_LARGE_DECODER},
+    "giant": {**_PAPER, **_VIT["giant"], **_LARGE_DECODER},
+    "opend4rt-32": {**_OPEND4RT, "frames": 32},
+    "opend4rt-48": _OPEND4RT,
+}
+NAMES = tuple(_NAMED)
+
+
+def named_config(name: str) -> ModelConfig:
+    """Return the configuration of a named size. Raises ValueError for an unknown name."""
+    if name not in _NAMED:
+        raise ValueError(f"unknown model size {name!r}; known are {', '.join(NAMES)}")
+    return ModelConfig(**_NAMED[name])
+
+
+def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
+    """Read the model configuration that OpenD4RT keeps beside a checkpoint (its model.yaml, or as JSON).
+
+    Raises ValueError when a part is missing or asks for something that this network has not.
+    """
+    try:
+        clip, encoder, decoder = values["input"], values["encoder"], values["decoder"]
+        query = values.get("query_embedding", {})
+        patch_rgb = query.get("local_rgb_patch", {})
+        if not clip.get("use_aspect_ratio_token", True) or not patch_rgb.get("enabled", True):
+            raise ValueError("a network without aspect-ratio token or colour patch is not supported")
+        if decoder.get("query_self_attention", False):
+            raise ValueError("attention between queries is not part of D4RT (paper section 2)")
+        variant = str(encoder.get("variant", "custom")).lower().replace("vit_", "").replace("vit-", "")
+        sizes = {"b": "base", "l": "large", "h": "huge", "g": "giant"}
+        vit = dict(_VIT[sizes[variant[0]]]) if variant != "custom" and variant[0] in sizes else {}
+        for ours, theirs in (
+            ("vit_width", "hidden_dim"),
+            ("vit_heads", "num_heads"),
+            ("vit_depth", "num_layers"),
+            ("vit_mlp_ratio", "mlp_ratio"),
+        ):
+            if theirs in encoder:
+                vit[ours] = encoder[theirs]
+        config = ModelConfig(
+            frames=clip["clip_frames"],
+            image_size=tuple(clip["image_size"]),
+            patch=tuple(encoder["patch_size_t_h_w"]),
+            **vit,
+            dec_width=decoder["hidden_dim"],
+            dec_heads=decoder["num_heads"],
+            dec_depth=decoder["num_layers"],
+            dec_mlp_ratio=decoder.get("mlp_ratio", 3.5),
+            uv_bands=query.get("uv_num_bands", 8),
+            rgb_patch=patch_rgb.get("patch_size", 9),
+            position="flat",
+            corner_pixels=True,
+            original_patches=True,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not an OpenD4RT model configuration: {error!r}") from error
+    limit = encoder.get("max_tokens", 6144)
+    if config.memory_tokens - 1 > limit:
+        raise ValueError(f"{config.memory_tokens - 1} tokens are more than the checkpoint's max_tokens {limit}")
+    return config
+
+
+def read_config(path: str | Path) -> ModelConfig:
+    """Read our JSON or OpenD4RT's JSON or YAML. Raises ValueError naming the file."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+        if not isinstance(values, dict):
+            raise ValueError("not a mapping")
+        values = values.get("model", values) if "encoder" not in values else values
+        return opend4rt_config(values) if "encoder" in values else ModelConfig(**values)
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def with_frames(config: ModelConfig, frames: int) -> ModelConfig:
+    """Return the same configuration for windows of another length."""
+    return replace(config, frames=frames)

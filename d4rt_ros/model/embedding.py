@@ -1,0 +1,92 @@
+"""A query becomes a token: Fourier features, three time embeddings and the colours round the point.
+
+Paper section 2 and fig. 10; the layer sizes are OpenD4RT's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d4rt_ros.model.config import ModelConfig
+from d4rt_ros.model.queries import Queries
+
+
+class QueryEmbedding(nn.Module):
+    """Sum of the embeddings of u, v, t_src, t_tgt, t_cam and of the 9 x 9 colour patch, then a norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build for `config`."""
+        super().__init__()
+        width, side = config.dec_width, config.rgb_patch
+        self.uv_proj = nn.Linear(2 * (1 + 2 * config.uv_bands), width)
+        self.t_src_embed = nn.Embedding(config.frames, width)
+        self.t_tgt_embed = nn.Embedding(config.frames, width)
+        self.t_cam_embed = nn.Embedding(config.frames, width)
+        self.patch_proj = nn.Sequential(nn.Linear(3 * side * side, width), nn.GELU(), nn.Linear(width, width))
+        self.out_norm = nn.LayerNorm(width)
+        self.corner_pixels = config.corner_pixels
+        bands = math.pi * 2.0 ** torch.arange(config.uv_bands, dtype=torch.float32)
+        self.register_buffer("bands", bands, persistent=False)
+        reach = torch.arange(side + 1, dtype=torch.float32) - side // 2
+        self.register_buffer("reach", reach, persistent=False)
+
+    def fourier(self, x: Tensor) -> Tensor:
+        """[..., N] to [..., N, 1 + 2 bands]: the value itself, sines, cosines of octaves of pi."""
+        angle = x[..., None] * self.bands
+        return torch.cat((x[..., None], angle.sin(), angle.cos()), dim=-1)
+
+    def patches(self, images: Tensor, u: Tensor, v: Tensor, t_src: Tensor) -> Tensor:
+        """Bilinear colour patches of images [B, T, 3, H, W] round (u, v) [B, N] in frame t_src.
+
+        u, v in 0..1 over the full extent; outside, the border's colour. Returns [B, N, 3 * side * side],
+        channel by channel.
+        """
+        b, frames, _, height, width = images.shape
+        x, y = u * width - 0.5, v * height - 0.5
+        x0, y0 = x.floor(), y.floor()
+        # One fractional offset serves the whole patch: pick side + 1 pixels a way, then blend neighbours.
+        column = (x0[..., None] + self.reach).clamp(0, width - 1).long()  # [B, N, side + 1]
+        row = (y0[..., None] + self.reach).clamp(0, height - 1).long()
+        first = (torch.arange(b, device=u.device)[:, None] * frames + t_src) * height
+        index = (first[..., None, None] + row[..., None]) * width + column[..., None, :]
+        pixels = images.movedim(-3, -1).reshape(-1, 3)  # [B * T * H * W, 3]
+        block = F.embedding(index, pixels)  # [B, N, side + 1, side + 1, 3]
+        block = torch.lerp(block[..., :-1, :], block[..., 1:, :], (x - x0)[..., None, None, None])
+        block = torch.lerp(block[..., :-1, :, :], block[..., 1:, :, :], (y - y0)[..., None, None, None])
+        return block.movedim(-1, -3).flatten(2)
+
+    def forward(self, queries: Queries, images: Tensor, input_size: tuple[int, int]) -> Tensor:
+        """Queries [B, N] and the images to cut patches from [B, T, 3, H, W], 0..1, to tokens [B, N, width].
+
+        `input_size` is the encoder's (height, width): the unit of `corner_pixels`.
+        """
+        patches = self.patches(images, queries.u, queries.v, queries.t_src)
+        u, v = to_network(queries.u, queries.v, input_size, self.corner_pixels)
+        token = self.uv_proj(torch.cat((self.fourier(u), self.fourier(v)), dim=-1))
+        token = token + self.t_src_embed(queries.t_src)
+        token = token + self.t_tgt_embed(queries.t_tgt)
+        token = token + self.t_cam_embed(queries.t_cam)
+        token = token + self.patch_proj(patches.to(self.patch_proj[0].weight.dtype))
+        return self.out_norm(token)
+
+
+def to_network(u: Tensor, v: Tensor, size: tuple[int, int], corner_pixels: bool) -> tuple[Tensor, Tensor]:
+    """From this package's (u, v) to the network's own; the same unless it counts between pixel centres."""
+    if not corner_pixels:
+        return u, v
+    height, width = size
+    return (u * width - 0.5) / (width - 1), (v * height - 0.5) / (height - 1)
+
+
+def from_network(uv: Tensor, size: tuple[int, int], corner_pixels: bool) -> Tensor:
+    """Inverse of `to_network` for answers [..., 2]."""
+    if not corner_pixels:
+        return uv
+    height, width = size
+    scale = torch.tensor([width - 1, height - 1], dtype=uv.dtype, device=uv.device)
+    extent = torch.tensor([width, height], dtype=uv.dtype, device=uv.device)
+    return (uv * scale + 0.5) / extent

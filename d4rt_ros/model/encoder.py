@@ -1,0 +1,69 @@
+"""Video to tokens: tubelet patches, then frame-local and global attention in turn (paper section 2, fig. 7)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from d4rt_ros.model.config import ModelConfig
+from d4rt_ros.model.layers import SelfBlock
+
+
+def sines(position: Tensor, width: int) -> Tensor:
+    """Sine and cosine of `position` [N] at width / 2 frequencies, interleaved, base 10,000: [N, width]."""
+    step = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000.0) / width))
+    angle = position.to(torch.float64)[:, None] * step
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1).to(torch.float32)
+
+
+def position_embedding(config: ModelConfig) -> Tensor:
+    """Position embedding of all video tokens in (t, row, column) order: [tokens, vit_width]."""
+    if config.position == "flat":
+        return sines(torch.arange(math.prod(config.token_grid)), config.vit_width)
+    # Thirds of the channels for t, row, column; in units that spread neighbouring tokens well apart.
+    share = config.vit_width // 6 * 2
+    widths = (config.vit_width - 2 * share, share, share)
+    axes = torch.meshgrid(*(torch.arange(n) for n in config.token_grid), indexing="ij")
+    return torch.cat([sines(axis.reshape(-1), width) for axis, width in zip(axes, widths)], dim=-1)
+
+
+class Encoder(nn.Module):
+    """ViT over tubelet tokens; even blocks see one time slot, odd blocks the whole window."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build for `config`."""
+        super().__init__()
+        self.patch_embed = nn.Conv3d(3, config.vit_width, config.patch, config.patch)
+        self.blocks = nn.ModuleList(
+            SelfBlock(config.vit_width, config.vit_heads, config.vit_hidden) for _ in range(config.vit_depth)
+        )
+        self.final_norm = nn.LayerNorm(config.vit_width)
+        self.register_buffer("position", position_embedding(config), persistent=False)
+        self.patch = config.patch
+
+    def embed(self, video: Tensor) -> tuple[Tensor, int]:
+        """Cut video [B, T, 3, H, W] into tokens [B, slots * per_slot, width]; also returns per_slot.
+
+        The tubelets do not overlap, so the convolution is one matrix product.
+        """
+        (t, h, w), weight = self.patch, self.patch_embed.weight
+        b, frames, channels, height, width = video.shape
+        x = video.reshape(b, frames // t, t, channels, height // h, h, width // w, w)
+        x = x.permute(0, 1, 4, 6, 3, 2, 5, 7)  # B, slot, row, column, then channel, t, h, w as in the kernel
+        x = x.reshape(b, -1, channels * t * h * w).to(weight.dtype)
+        tokens = nn.functional.linear(x, weight.flatten(1), self.patch_embed.bias)
+        return tokens, (height // h) * (width // w)
+
+    def forward(self, video: Tensor, aspect_token: Tensor) -> Tensor:
+        """Video [B, T, 3, H, W] in 0..1 and aspect token [B, 1, width] to memory [B, tokens + 1, width]."""
+        x, per_slot = self.embed(video)
+        x = torch.cat((x + self.position[: x.shape[1]], aspect_token.to(torch.float32)), dim=1)
+        for index, block in enumerate(self.blocks):
+            if index % 2:
+                x = block(x)
+            else:  # frame-local: the aspect-ratio token sits these out
+                local = block(x[:, :-1].reshape(-1, per_slot, x.shape[-1]))
+                x = torch.cat((local.reshape(x.shape[0], -1, x.shape[-1]), x[:, -1:]), dim=1)
+        return self.final_norm(x)

@@ -1,0 +1,105 @@
+"""The two blocks that the network is made of: self-attention (encoder) and cross-attention (decoder).
+
+Parameter names follow OpenD4RT's checkpoints, which follow torch.nn.MultiheadAttention. The residual stream
+and the norms stay in float32; matrix products run in the precision of their weights.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head attention with one fused projection for queries, keys and values."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """`width` channels in `heads` heads."""
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def split(self, x: Tensor) -> Tensor:
+        """[B, N, width] to [B, heads, N, width / heads]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention over split heads, then the output projection: [B, N, width]."""
+        mixed = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, d]
+        return self.out_proj(mixed.transpose(1, 2).flatten(-2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Self-attention over [B, N, width]."""
+        x = x.to(self.in_proj_weight.dtype)
+        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        return self.attend(self.split(q), self.split(k), self.split(v))
+
+    def query(self, x: Tensor) -> Tensor:
+        """Project [B, N, width] to split queries."""
+        n = x.shape[-1]
+        x = x.to(self.in_proj_weight.dtype)
+        return self.split(F.linear(x, self.in_proj_weight[:n], self.in_proj_bias[:n]))
+
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Project a memory [B, M, width] to split keys and values, each [B, heads, M, width / heads]."""
+        n = memory.shape[-1]
+        memory = memory.to(self.in_proj_weight.dtype)
+        k, v = F.linear(memory, self.in_proj_weight[n:], self.in_proj_bias[n:]).chunk(2, dim=-1)
+        # Contiguous: read again by every decode, so the copy is paid once.
+        return self.split(k).contiguous(), self.split(v).contiguous()
+
+
+class FeedForward(nn.Sequential):
+    """Linear, GELU, Linear. The empty places keep the checkpoint's numbering, where dropout stood."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        """`width` in and out, `hidden` between."""
+        super().__init__(
+            nn.Linear(width, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, width), nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] to [..., width]."""
+        return super().forward(x.to(self[0].weight.dtype))
+
+
+class SelfBlock(nn.Module):
+    """Pre-norm self-attention and MLP."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        """`width` channels, `heads` heads, MLP of `hidden`."""
+        super().__init__()
+        self.norm_attn = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.norm_ff = nn.LayerNorm(width)
+        self.ff = FeedForward(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, width] to [B, N, width]."""
+        x = x + self.attn(self.norm_attn(x))
+        return x + self.ff(self.norm_ff(x))
+
+
+class CrossBlock(nn.Module):
+    """Pre-norm cross-attention to the memory and MLP; queries never see one another (paper section 2)."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        """`width` channels, `heads` heads, MLP of `hidden`."""
+        super().__init__()
+        self.norm_q = nn.LayerNorm(width)
+        self.norm_kv = nn.LayerNorm(width)
+        self.cross_attn = Attention(width, heads)
+        self.norm_ff = nn.LayerNorm(width)
+        self.ff = FeedForward(width, hidden)
+
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """What this block needs of the memory; computed once a scene."""
+        return self.cross_attn.keys_values(self.norm_kv(memory))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Queries [B, N, width] against the memory's keys and values."""
+        x = x + self.cross_attn.attend(self.cross_attn.query(self.norm_q(x)), keys, values)
+        return x + self.ff(self.norm_ff(x))

@@ -1,0 +1,153 @@
+"""D4RT: one encoder, one decoder of independent point queries (arXiv 2512.08924, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d4rt_ros.model.config import ModelConfig
+from d4rt_ros.model.embedding import QueryEmbedding
+from d4rt_ros.model.encoder import Encoder
+from d4rt_ros.model.layers import Attention, CrossBlock
+from d4rt_ros.model.queries import Queries
+from d4rt_ros.model.scene import Scene
+
+HEADS = {"xyz": 3, "uv": 2, "visibility": 1, "displacement": 3, "normal": 3, "confidence": 1}
+
+
+class Decoder(nn.Module):
+    """Cross-attention blocks from query tokens to the memory."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build for `config`."""
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            CrossBlock(config.dec_width, config.dec_heads, config.dec_hidden) for _ in range(config.dec_depth)
+        )
+        self.out_norm = nn.LayerNorm(config.dec_width)
+
+    def keys_values(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of memory [B, M, width] for every block."""
+        return [block.keys_values(memory) for block in self.blocks]
+
+    def forward(self, x: Tensor, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Query tokens [B, N, width] against `keys_values` to [B, N, width]."""
+        for block, (keys, values) in zip(self.blocks, memory):
+            x = block(x, keys, values)
+        return self.out_norm(x)
+
+
+class Heads(nn.Module):
+    """Six linear read-outs of a decoded query, kept in float32."""
+
+    def __init__(self, width: int) -> None:
+        """From `width` channels."""
+        super().__init__()
+        for name, size in HEADS.items():
+            setattr(self, f"{name}_head", nn.Linear(width, size))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """[B, N, width] to raw outputs by name; visibility and confidence are logits [B, N]."""
+        layers = [getattr(self, f"{name}_head") for name in HEADS]
+        weight = torch.cat([layer.weight for layer in layers])
+        bias = torch.cat([layer.bias for layer in layers])
+        parts = F.linear(x, weight, bias).split(list(HEADS.values()), dim=-1)
+        return {name: part.squeeze(-1) for name, part in zip(HEADS, parts)}
+
+
+class D4RT(nn.Module):
+    """The network. `encode` a window once, then ask its `Scene`; `forward` is for training."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build with random weights, which answer nothing: load or train before use."""
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.aspect_ratio_proj = nn.Sequential(
+            nn.Linear(1, config.vit_width), nn.GELU(), nn.Linear(config.vit_width, config.vit_width)
+        )
+        self.memory_proj = nn.Linear(config.vit_width, config.dec_width)
+        self.query_embedder = QueryEmbedding(config)
+        self.decoder = Decoder(config)
+        self.heads = Heads(config.dec_width)
+        self.apply(_initialise)
+
+    def memory(self, video: Tensor, aspect_ratio: Tensor) -> Tensor:
+        """Encode video [B, T, 3, H, W], float 0..1 at the input size, and width / height [B].
+
+        Returns the memory [B, tokens + 1, dec_width].
+        """
+        aspect = self.aspect_ratio_proj(aspect_ratio.reshape(-1, 1, 1).to(torch.float32))
+        memory = self.encoder(video, aspect)
+        return self.memory_proj(memory.to(self.memory_proj.weight.dtype))
+
+    def answer(
+        self, queries: Queries, images: Tensor, memory: list[tuple[Tensor, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Raw outputs for queries [B, N], given the images to cut patches from and `Decoder.keys_values`."""
+        x = self.query_embedder(queries, images, self.config.image_size)
+        return self.heads(self.decoder(x, memory).to(torch.float32))
+
+    def forward(
+        self, video: Tensor, aspect_ratio: Tensor, queries: Queries, images: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Train: raw outputs of the six heads [B, N, ...] for queries [B, N].
+
+        video [B, T, 3, H, W] is float in 0..1 at the input size; `images`, if given, is the same video at
+        another resolution, for the colour patches.
+        """
+        memory = self.decoder.keys_values(self.memory(video, aspect_ratio))
+        return self.answer(queries, video if images is None else images, memory)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.memory_proj.weight.device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What the matrix products run in."""
+        return self.memory_proj.weight.dtype
+
+    def set_precision(self, dtype: torch.dtype) -> D4RT:
+        """Run matrix products in `dtype`; norms, residuals, Fourier features and read-outs stay float32."""
+        self.to(torch.float32)
+        for module in (self.encoder, self.memory_proj, self.query_embedder.patch_proj, self.decoder):
+            for part in module.modules():
+                if isinstance(part, (nn.Linear, nn.Conv3d)):
+                    part.to(dtype)
+                elif isinstance(part, Attention):
+                    part.to(dtype)
+        return self
+
+    def encode(
+        self,
+        video: Tensor,
+        stamps: Sequence[int] | None = None,
+        aspect_ratio: Tensor | float | None = None,
+    ) -> Scene:
+        """Encode one window [T, 3, H, W] or a batch of windows [B, T, 3, H, W] into a `Scene`.
+
+        video: uint8, or float in 0..1, of any size; it is resized to the network's input. stamps: T rising
+        nanoseconds (one list for all windows of a batch); frame numbers when absent. aspect_ratio: width /
+        height of the original image where `video` no longer has it. Raises ValueError for a wrong shape, an
+        odd or too large number of frames, stamps that do not rise.
+        """
+        return Scene.encode(self, video, stamps, aspect_ratio)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Start small and without bias, as ViTs do."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv3d):
+        nn.init.trunc_normal_(module.weight.flatten(1), std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, Attention):
+        nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)

@@ -1,0 +1,102 @@
+"""Questions and answers: what is asked of a scene and what comes back (paper section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Where is the point seen at (u, v) in frame t_src at the time of t_tgt, in the camera of t_cam?
+
+    All five tensors have one shape [..., N]. u, v: float32 in 0..1 (see `pixels`); t_*: int64 frame indices.
+    """
+
+    u: Tensor
+    v: Tensor
+    t_src: Tensor
+    t_tgt: Tensor
+    t_cam: Tensor
+
+    @staticmethod
+    def make(
+        u: Tensor | float,
+        v: Tensor | float,
+        t_src: Tensor | int,
+        t_tgt: Tensor | int,
+        t_cam: Tensor | int,
+        device: torch.device | str | None = None,
+    ) -> Queries:
+        """Broadcast numbers and tensors to one shape. Raises RuntimeError if they do not broadcast."""
+        if device is None:
+            device = next((x.device for x in (u, v, t_src, t_tgt, t_cam) if isinstance(x, Tensor)), "cpu")
+        coordinates = [torch.as_tensor(x, dtype=torch.float32, device=device) for x in (u, v)]
+        times = [torch.as_tensor(x, dtype=torch.int64, device=device) for x in (t_src, t_tgt, t_cam)]
+        return Queries(*torch.broadcast_tensors(*coordinates, *times))
+
+    @property
+    def shape(self) -> torch.Size:
+        """The common shape [..., N]."""
+        return self.u.shape
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> Queries:
+        """Apply one function (reshape, index, move) to each of the five tensors."""
+        return Queries(*(function(getattr(self, f.name)) for f in fields(self)))
+
+    def to(self, device: torch.device | str) -> Queries:
+        """Move to a device."""
+        return self.apply(lambda x: x.to(device))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One answer a query, float32; the leading shape [..., N] is that of the queries.
+
+    xyz [..., N, 3]: the point at t_tgt in the optical frame of camera t_cam (x right, y down, z forward), in
+    scene units. uv [..., N, 2]: its projection into frame t_tgt. visibility [..., N]: probability that it is
+    seen in frame t_tgt. displacement [..., N, 3]: its position at t_tgt minus that at t_src, in camera t_cam.
+    normal [..., N, 3]: unit surface normal at t_tgt in camera t_cam. confidence [..., N]: 0..1.
+    """
+
+    xyz: Tensor
+    uv: Tensor
+    visibility: Tensor
+    displacement: Tensor
+    normal: Tensor
+    confidence: Tensor
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> Answers:
+        """Apply one function to each of the six tensors."""
+        return Answers(*(function(getattr(self, f.name)) for f in fields(self)))
+
+
+class SceneLike(Protocol):
+    """What tasks need of a scene. The network's `Scene` and the oracle of `training` both have it."""
+
+    @property
+    def frames(self) -> Tensor:
+        """[T, 3, H, W] uint8, the images of the window as the camera gave them."""
+
+    @property
+    def stamps(self) -> tuple[int, ...]:
+        """T stamps in nanoseconds, strictly rising."""
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of `frames`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where queries are answered and answers lie."""
+
+    def decode(self, queries: Queries) -> Answers:
+        """Answer queries [N], no gradients. Raises ValueError for times out of range or non-finite u, v."""

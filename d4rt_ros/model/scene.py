@@ -1,0 +1,175 @@
+"""An encoded window that answers queries; immutable, so threads share it without a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d4rt_ros.model.embedding import from_network
+from d4rt_ros.model.queries import Answers, Queries
+
+if TYPE_CHECKING:
+    from d4rt_ros.model.network import D4RT
+
+# On a CPU a chunk's activations should stay in the cache; on a GPU it should fill the device.
+CHUNK_CPU = 1024
+CHUNK_CUDA = 16384
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The frames of a window and the decoder's keys and values of them.
+
+    frames: [T, 3, H, W] uint8 as given, or [B, T, 3, H, W] for a batch of windows. images: what colour
+    patches are cut from, float 0..1, always with B. memory: keys and values [B, heads, tokens, d] a decoder
+    block. Index a batch (`scene[b]`) to get the scene of one window.
+    """
+
+    model: D4RT
+    frames: Tensor
+    stamps: tuple[int, ...]
+    images: Tensor
+    memory: list[tuple[Tensor, Tensor]]
+
+    @staticmethod
+    @torch.inference_mode()
+    def encode(
+        model: D4RT, video: Tensor, stamps: Sequence[int] | None, aspect_ratio: Tensor | float | None
+    ) -> Scene:
+        """See `D4RT.encode`."""
+        config = model.config
+        if video.ndim not in (4, 5) or video.shape[-3] != 3:
+            raise ValueError(f"video must be [T, 3, H, W] or [B, T, 3, H, W], not {list(video.shape)}")
+        batch = video if video.ndim == 5 else video[None]
+        frames = check_frames(batch.shape[1], config.frames, config.patch[0])
+        stamps = tuple(range(frames)) if stamps is None else tuple(int(s) for s in stamps)
+        if len(stamps) != frames or any(b <= a for a, b in zip(stamps, stamps[1:])):
+            raise ValueError(f"{frames} rising stamps are needed, got {stamps}")
+        if batch.shape[0] == 0 or 0 in batch.shape[-2:]:
+            raise ValueError(f"video is empty: {list(video.shape)}")
+        if batch.is_floating_point() and not bool(torch.isfinite(batch).all()):
+            raise ValueError("video has values that are not finite")
+        original = to_unit(batch.to(model.device, non_blocking=True))
+        small = resize(original, config.image_size)
+        if aspect_ratio is None:
+            aspect_ratio = batch.shape[-1] / batch.shape[-2]
+        aspect = torch.as_tensor(aspect_ratio, dtype=torch.float32, device=model.device)
+        aspect = aspect.expand(batch.shape[0])
+        memory = model.decoder.keys_values(model.memory(small, aspect))
+        larger = batch.shape[-2] > config.image_size[0] and batch.shape[-1] > config.image_size[1]
+        images = original if config.original_patches and larger else small
+        kept = video if video.dtype == torch.uint8 else (video * 255).round().to(torch.uint8)
+        return Scene(model, kept, stamps, images, memory)
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.stamps)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the frames as given."""
+        return self.frames.shape[-2], self.frames.shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where queries are answered and answers lie."""
+        return self.images.device
+
+    @property
+    def batched(self) -> bool:
+        """Whether this holds a batch of windows."""
+        return self.frames.ndim == 5
+
+    def __getitem__(self, index: int) -> Scene:
+        """Return the scene of one window of a batch; shares memory. Raises IndexError."""
+        if not self.batched:
+            raise IndexError("this scene holds one window")
+        part = slice(index, index + 1 or None)
+        memory = [(keys[part], values[part]) for keys, values in self.memory]
+        return replace(self, frames=self.frames[index], images=self.images[part], memory=memory)
+
+    def __len__(self) -> int:
+        """Windows in a batch. Raises TypeError for a scene of one window."""
+        if not self.batched:
+            raise TypeError("this scene holds one window")
+        return len(self.frames)
+
+    def decode(self, queries: Queries) -> Answers:
+        """Answer queries [N], or [B, N] for a batch, float32 on the scene's device.
+
+        Any number of them; they are split to fit, and the split does not show in the answers. Raises
+        ValueError for another shape, a time index outside 0..T-1 or a u, v that is not finite.
+        """
+        raw = self.decode_raw(queries)
+        config = self.model.config
+        return Answers(
+            xyz=raw["xyz"],
+            uv=from_network(raw["uv"], config.image_size, config.corner_pixels),
+            visibility=raw["visibility"].sigmoid(),
+            displacement=raw["displacement"],
+            normal=F.normalize(raw["normal"], dim=-1),
+            confidence=raw["confidence"].sigmoid().clamp(1e-4, 1 - 1e-4),
+        )
+
+    @torch.inference_mode()
+    def decode_raw(self, queries: Queries) -> dict[str, Tensor]:
+        """Like `decode`, but the heads' outputs as they are: logits, and uv in the network's own counting."""
+        queries = queries.to(self.device)
+        self._check(queries)
+        if not self.batched:
+            queries = queries.apply(lambda x: x[None])
+        parts = [self._answer(part) for part in self._chunks(queries)]
+        joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+        return joined if self.batched else {name: value[0] for name, value in joined.items()}
+
+    def _answer(self, queries: Queries) -> dict[str, Tensor]:
+        return self.model.answer(queries, self.images, self.memory)
+
+    def _chunks(self, queries: Queries) -> Iterator[Queries]:
+        """Split along N so that the activations of one part fit."""
+        size = CHUNK_CUDA if self.device.type == "cuda" else CHUNK_CPU
+        size = max(1, size // queries.shape[0])
+        for start in range(0, max(1, queries.shape[1]), size):
+            yield queries.apply(lambda x, start=start: x[:, start : start + size])  # type: ignore[misc]
+
+    def _check(self, queries: Queries) -> None:
+        wanted = 2 if self.batched else 1
+        if len(queries.shape) != wanted or (self.batched and queries.shape[0] != len(self.frames)):
+            shape = f"[{len(self.frames)}, N]" if self.batched else "[N]"
+            raise ValueError(f"queries must be {shape}, not {list(queries.shape)}")
+        if queries.u.numel() == 0:
+            return
+        times = torch.stack((queries.t_src, queries.t_tgt, queries.t_cam))
+        low, high = times.aminmax()
+        if low < 0 or high >= self.num_frames:
+            raise ValueError(f"time indices {int(low)}..{int(high)} are outside 0..{self.num_frames - 1}")
+        if not bool(torch.isfinite(queries.u).all() & torch.isfinite(queries.v).all()):
+            raise ValueError("u or v of a query is not finite")
+
+
+def check_frames(frames: int, longest: int, step: int) -> int:
+    """Return `frames` if a window may have so many. Raises ValueError otherwise."""
+    if frames < step or frames % step:
+        raise ValueError(f"{frames} frames are not a multiple of the tubelet's {step}")
+    if frames > longest:
+        raise ValueError(f"{frames} frames are more than the network's {longest}")
+    return frames
+
+
+def to_unit(video: Tensor) -> Tensor:
+    """Colours as float32 in 0..1."""
+    return video.to(torch.float32) / 255 if video.dtype == torch.uint8 else video.to(torch.float32)
+
+
+def resize(video: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize [B, T, 3, H, W] to `size` with averaging; its extent, so (u, v), stays the same."""
+    if tuple(video.shape[-2:]) == size:
+        return video
+    flat = F.interpolate(video.flatten(0, 1), size, mode="bilinear", antialias=True, align_corners=False)
+    return flat.unflatten(0, video.shape[:2])
