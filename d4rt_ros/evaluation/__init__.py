@@ -1,0 +1,1 @@
+"""How good the answers are: the field's metrics, data set readers, and baselines that cost nothing."""
