@@ -3,14 +3,23 @@
 from d4rt_ros.stream.frames import Frame, Window
 from d4rt_ros.stream.results import Cloud, Tracks, WindowResult
 from d4rt_ros.stream.settings import RANGES, SCALE_SOURCES, StreamSettings
+from d4rt_ros.stream.window import FrameWindow, WindowCounters
+from d4rt_ros.stream.worker import OUTPUTS, QueueFull, Worker, WorkerCounters, WorkerStopped
 
 __all__ = [
+    "OUTPUTS",
     "RANGES",
     "SCALE_SOURCES",
     "Cloud",
     "Frame",
+    "FrameWindow",
+    "QueueFull",
     "StreamSettings",
     "Tracks",
     "Window",
+    "WindowCounters",
     "WindowResult",
+    "Worker",
+    "WorkerCounters",
+    "WorkerStopped",
 ]

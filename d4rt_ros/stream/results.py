@@ -41,13 +41,14 @@ class Tracks:
     Attributes:
         stamps: T stamps, nanoseconds.
         ids: [N] int64 in 0..2**32-1, the same for the same point in every window.
-        xyz: [T, N, 3] float32, in the camera of each frame or in the world (see frame); NaN where unanswered.
+        xyz: [T, N, 3] float32, in one frame for all stamps (see frame); NaN where unanswered.
         uv: [T, N, 2] float32, 0..1 over the image; outside 0..1 or NaN where the point is not in the image.
         visibility: [T, N] float32, probability that the point is seen in the frame.
         confidence: [T, N] float32 in 0..1.
-        velocity: [N, 3] float32 in the world's axes, units of xyz per second.
+        velocity: [N, 3] float32, the newest one relative to the world, axes and units of xyz per second; NaN where
+            unanswered.
         metric: True where xyz is in metres.
-        frame: "camera" (xyz[t] in the camera of frame t) or "world".
+        frame: "camera" (the optical frame of the window's newest image) or "world".
     """
 
     stamps: tuple[int, ...]
@@ -91,7 +92,7 @@ class WindowResult:
         points: the newest frame's points in its camera frame, rgb and confidence.
         dynamic: points that move in the world, in the newest camera's frame, velocity and confidence.
         map_points: still points of the segment in the world, rgb.
-        tracks: followed points over the window, in the camera frame of each stamp.
+        tracks: followed points over the window, in the newest camera's frame.
         notes: refusals and events in sentences.
         seconds: time spent by step name.
     """

@@ -36,7 +36,7 @@ class StreamSettings:
         window_length: frames in a window, even.
         window_stride: new frames between two windows; at most the length, and less for windows to be joined.
         frame_step: every n-th frame is used.
-        max_gap: a longer silence between two used frames starts over, seconds.
+        max_gap: a longer silence of the camera, or time going back by more, starts over; seconds.
         history_windows: windows kept for services.
         points_stride: pixels between points of the clouds.
         points_min_confidence: less sure points and depths are left out, 0..1.
@@ -55,8 +55,8 @@ class StreamSettings:
         ValueError: a value is out of range; the message names field, value and range.
     """
 
-    window_length: int = 16
-    window_stride: int = 8
+    window_length: int = 8
+    window_stride: int = 4
     frame_step: int = 1
     max_gap: float = 1.0
     history_windows: int = 4
