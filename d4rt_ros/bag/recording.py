@@ -1,0 +1,102 @@
+"""A rosbag2 as one stream of raw messages, up to its end or to the first damage."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from d4rt_ros.bag.readers import FileReader, RawMessage, SalvagedMcap, SalvagedSqlite, WholeReader
+
+
+class Recording:
+    """A rosbag2: a folder, with or without its metadata.yaml, or one .mcap or .db3 file. Use as a context manager.
+
+    A bag that was cut off or damaged opens too. Its messages end at the first damage, and `damage` says where;
+    nothing behind it is used, so that no gap in the middle goes unnoticed.
+
+    Raises:
+        FileNotFoundError: there is no such path.
+        ValueError: no topic of a rosbag2 can be read from it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the bag."""
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist")
+        self.path = path
+        self.damage = ""
+        self.readers: list[FileReader] = []
+        self.stack = ExitStack()
+        try:
+            self._add(WholeReader(path))
+        except Exception as error:  # a damaged file makes the reader raise anything
+            self._open_files(error)
+
+    def __enter__(self) -> Recording:
+        """Return self."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close all files."""
+        self.stack.close()
+
+    def types(self) -> dict[str, str]:
+        """Message type of every topic."""
+        return {topic: msgtype for reader in self.readers for topic, msgtype in reader.types.items()}
+
+    def count(self, topic: str) -> int | None:
+        """Number of messages of a topic; None where a damaged bag does not know any more."""
+        total = 0
+        for reader in self.readers:
+            if reader.counts is None:
+                return None
+            total += reader.counts.get(topic, 0)
+        return total
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+        """Messages of these topics in time order, up to the first damage."""
+        newest = None
+        try:
+            for reader in self.readers:
+                for message in reader.messages(topics):
+                    newest = message.log_time
+                    yield message
+        except Exception as error:  # as above
+            where = "its start" if newest is None else f"time {newest / 1e9:.3f} s"
+            self.damage = f"{self.path} is damaged after {where} and was used up to there ({error})"
+
+    def _add(self, reader: FileReader) -> None:
+        self.readers.append(reader)
+        self.stack.callback(reader.close)
+
+    def _open_files(self, error: Exception) -> None:
+        """Open the bag's files one by one, up to the first that is damaged."""
+        files = storage_files(self.path)
+        if not files:
+            raise ValueError(f"{self.path} is no rosbag2: {error}") from error
+        if self.path.is_dir() and (self.path / "metadata.yaml").exists():
+            self.damage = f"{self.path} is damaged and was used as far as it can be read ({error})"
+        for file in files:
+            try:
+                self._add(WholeReader(file))
+            except Exception as broken:  # as above
+                error = broken
+                self.damage = f"{file} is damaged and was used as far as it can be read ({broken})"
+                try:
+                    self._add(SalvagedMcap(file) if file.suffix == ".mcap" else SalvagedSqlite(file))
+                except sqlite3.Error:
+                    pass  # nothing in it can be read; what the files before it hold is still used
+                break
+        if not self.types():
+            self.stack.close()
+            raise ValueError(f"{self.path} is damaged from its start, nothing in it can be read: {error}")
+
+
+def storage_files(path: Path) -> list[Path]:
+    """The .mcap or .db3 files of a bag, in the order of their numbers (bag_2 before bag_10)."""
+    files = [path] if path.is_file() else list(path.iterdir())
+    files = [file for file in files if file.suffix in (".mcap", ".db3")]
+    return sorted(files, key=lambda file: [int(number) for number in re.findall(r"\d+$", file.stem)])

@@ -1,0 +1,241 @@
+"""What one window's result becomes as messages: the same for the live node and for `d4rt bag`.
+
+Imports no ROS, as conversions.py. Topic names here lack the node's prefix ("depth/image" is ~/depth/image, and only
+"/tf" is absolute).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from d4rt_ros import conversions
+from d4rt_ros.camera import Camera
+from d4rt_ros.conversions import MessageTypes
+from d4rt_ros.stream.results import Tracks, WindowResult
+
+# Topic: message type, and the part of the pipeline that is computed for it ("" where it always is).
+TOPICS: dict[str, tuple[str, str]] = {
+    "depth/image": ("sensor_msgs/msg/Image", "depth"),
+    "depth/camera_info": ("sensor_msgs/msg/CameraInfo", "depth"),
+    "points": ("sensor_msgs/msg/PointCloud2", "points"),
+    "dynamic_points": ("sensor_msgs/msg/PointCloud2", "dynamic"),
+    "map_points": ("sensor_msgs/msg/PointCloud2", "map"),
+    "tracks": ("d4rt_ros/msg/Tracks", "tracks"),
+    "tracks/points": ("sensor_msgs/msg/PointCloud2", "tracks"),
+    "tracks/markers": ("visualization_msgs/msg/MarkerArray", "tracks"),
+    "odometry": ("nav_msgs/msg/Odometry", ""),
+    "path": ("nav_msgs/msg/Path", ""),
+    "camera_info": ("sensor_msgs/msg/CameraInfo", ""),
+    "/tf": ("tf2_msgs/msg/TFMessage", ""),
+}
+LATCHED = frozenset({"map_points"})  # transient local: late subscribers get the newest one
+TF_MODES = ("none", "world_to_camera", "odom_to_base", "map_to_odom")
+PATH_LENGTH = 1024
+
+
+def parts_for(topics: Collection[str]) -> frozenset[str]:
+    """Parts that the pipeline must compute for these topics."""
+    return frozenset(TOPICS[topic][1] for topic in topics) - {""}
+
+
+class Outputs:
+    """Turns results into messages; remembers only the path.
+
+    Args:
+        types: message classes of one ROS library.
+        world: name of the fixed frame of poses and map.
+        base: frame of the robot that odometry is about; empty: the camera.
+        tf_mode: one of TF_MODES.
+
+    Raises:
+        ValueError: unknown mode, or one that needs a base frame and has none.
+    """
+
+    def __init__(self, types: MessageTypes, world: str, base: str = "", tf_mode: str = "none") -> None:
+        """Start with an empty path."""
+        if tf_mode not in TF_MODES:
+            raise ValueError(f"tf.mode is '{tf_mode}'; it must be one of {', '.join(TF_MODES)}")
+        if tf_mode in ("odom_to_base", "map_to_odom") and not base:
+            raise ValueError(f"tf.mode is '{tf_mode}', which needs frames.base")
+        self.types, self.world, self.base, self.tf_mode = types, world, base, tf_mode
+        self._path: deque[Any] = deque(maxlen=PATH_LENGTH)
+        self._segment: int | None = None
+
+    def build(
+        self,
+        result: WindowResult,
+        topics: Collection[str],
+        camera: Camera | None = None,
+        camera_from_base: np.ndarray | None = None,
+        odom: tuple[str, np.ndarray] | None = None,
+    ) -> list[tuple[str, Any]]:
+        """Messages of a window.
+
+        Args:
+            result: of the pipeline.
+            topics: keys of TOPICS that are wanted.
+            camera: calibration of the published images, for pixels in them; None: they are not distorted.
+            camera_from_base: [4, 4] pose of the base frame in the camera's optical frame at the newest stamp; None
+                where it is not known: odometry, path and /tf are then left out if they are about the base.
+            odom: name of the odometry frame and [4, 4] odom_from_base at the newest stamp, for map_to_odom.
+
+        Returns:
+            (topic, message) of every wanted topic that this result has an answer for, in the order of TOPICS.
+        """
+        messages = {
+            **self._depth(result),
+            **self._clouds(result),
+            **self._tracks(result, camera, topics),
+            **self._poses(result, camera_from_base, odom, topics),
+        }
+        return [(topic, messages[topic]) for topic in TOPICS if topic in topics and topic in messages]
+
+    def _depth(self, result: WindowResult) -> dict[str, Any]:
+        at = result.stamps[-1], result.frame_id
+        messages: dict[str, Any] = {}
+        if result.intrinsics is not None:
+            messages["camera_info"] = conversions.camera_info(self.types, *at, result.image_size, result.intrinsics)
+        if result.depth is not None:
+            messages["depth/image"] = conversions.depth_image(self.types, *at, result.depth)
+            if result.intrinsics is not None:
+                messages["depth/camera_info"] = messages["camera_info"]
+        return messages
+
+    def _clouds(self, result: WindowResult) -> dict[str, Any]:
+        messages: dict[str, Any] = {}
+        stamp, points, dynamic, still = result.stamps[-1], result.points, result.dynamic, result.map_points
+        if points is not None:
+            messages["points"] = conversions.point_cloud(
+                self.types, stamp, result.frame_id, points.xyz, rgb=points.rgb, confidence=points.confidence
+            )
+        if dynamic is not None:
+            messages["dynamic_points"] = conversions.point_cloud(
+                self.types,
+                stamp,
+                result.frame_id,
+                dynamic.xyz,
+                vx_vy_vz=dynamic.velocity,
+                confidence=dynamic.confidence,
+            )
+        if still is not None:
+            messages["map_points"] = conversions.point_cloud(
+                self.types, stamp, self.world, still.xyz, rgb=still.rgb
+            )
+        return messages
+
+    def _tracks(self, result: WindowResult, camera: Camera | None, topics: Collection[str]) -> dict[str, Any]:
+        tracks = result.tracks
+        if tracks is None:
+            return {}
+        stamp, frame_id = tracks.stamps[-1], result.frame_id
+        xyz, velocity = in_newest_camera(tracks, result.poses)
+        pixels = published_pixels(tracks.uv, result.image_size, camera)
+        messages = {
+            "tracks": conversions.tracks_message(
+                self.types,
+                frame_id,
+                tracks.stamps,
+                tracks.ids,
+                xyz,
+                pixels,
+                tracks.visibility,
+                tracks.confidence,
+                tracks.metric,
+            )
+        }
+        answered = np.isfinite(xyz[-1]).all(axis=-1)
+        messages["tracks/points"] = conversions.point_cloud(
+            self.types,
+            stamp,
+            frame_id,
+            xyz[-1][answered],
+            id=tracks.ids[answered],
+            visibility=tracks.visibility[-1][answered],
+            confidence=tracks.confidence[-1][answered],
+            vx_vy_vz=velocity[answered],
+            u_v=pixels[-1][answered],
+        )
+        if "tracks/markers" in topics:  # slow to build
+            depth = np.nanmedian(xyz[-1][answered, 2]) if answered.any() else 1.0
+            messages["tracks/markers"] = conversions.trail_markers(
+                self.types, stamp, frame_id, tracks.ids, xyz, width=0.003 * float(depth)
+            )
+        return messages
+
+    def _poses(
+        self,
+        result: WindowResult,
+        camera_from_base: np.ndarray | None,
+        odom: tuple[str, np.ndarray] | None,
+        topics: Collection[str],
+    ) -> dict[str, Any]:
+        if result.segment != self._segment:
+            self._path.clear()
+            self._segment = result.segment
+        if result.poses is None or result.covariance is None or (self.base and camera_from_base is None):
+            return {}
+        offset = camera_from_base if self.base and camera_from_base is not None else np.eye(4)
+        child, stamp = self.base or result.frame_id, result.stamps[-1]
+        poses = result.poses @ offset
+        newest = conversions.stamp_ns(self._path[-1].header.stamp) if self._path else -1
+        for when, pose in zip(result.stamps, poses, strict=True):
+            if when > newest:
+                self._path.append(conversions.pose_stamped(self.types, when, self.world, pose))
+        messages = {
+            "odometry": conversions.odometry_message(
+                self.types, stamp, self.world, child, poses[-1], result.covariance[-1]
+            )
+        }
+        if "path" in topics:
+            messages["path"] = conversions.path_message(self.types, self.world, self._path)
+        edge = self._edge(result, poses[-1], odom)
+        if edge is not None:
+            parent, below, pose = edge
+            transform = conversions.transform_message(self.types, stamp, parent, below, pose)
+            messages["/tf"] = self.types.make("tf2_msgs/msg/TFMessage", transforms=[transform])
+        return messages
+
+    def _edge(
+        self, result: WindowResult, pose: np.ndarray, odom: tuple[str, np.ndarray] | None
+    ) -> tuple[str, str, np.ndarray] | None:
+        """(parent, child, parent_from_child) of the one edge that the mode asks for (REP-105)."""
+        if self.tf_mode == "world_to_camera" and result.poses is not None:
+            return self.world, result.frame_id, result.poses[-1]
+        if self.tf_mode == "odom_to_base":
+            return self.world, self.base, pose
+        if self.tf_mode == "map_to_odom" and odom is not None:
+            name, odom_from_base = odom
+            return self.world, name, pose @ np.linalg.inv(odom_from_base)
+        return None
+
+
+def in_newest_camera(tracks: Tracks, poses: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Tracks in the one frame that a message can name: the camera as it stood at the newest stamp.
+
+    Args:
+        tracks: in the camera of each stamp, or in the world.
+        poses: [T, 4, 4] world_from_camera; None: only the newest positions can be given, the others are NaN.
+
+    Returns:
+        xyz [T, N, 3] float32 and velocity [N, 3] float32 (NaN without poses), both in the newest camera's axes.
+    """
+    if poses is None:
+        xyz = np.full_like(tracks.xyz, np.nan)
+        if tracks.frame == "camera":
+            xyz[-1] = tracks.xyz[-1]
+        return xyz, np.full_like(tracks.velocity, np.nan)
+    to_newest = np.linalg.inv(poses[-1])
+    matrices = to_newest @ poses if tracks.frame == "camera" else np.broadcast_to(to_newest, poses.shape)
+    xyz = np.einsum("tij,tnj->tni", matrices[:, :3, :3], tracks.xyz) + matrices[:, None, :3, 3]
+    return xyz.astype(np.float32), (tracks.velocity @ to_newest[:3, :3].T).astype(np.float32)
+
+
+def published_pixels(uv: np.ndarray, image_size: tuple[int, int], camera: Camera | None) -> np.ndarray:
+    """uv [..., 2] of the undistorted image to pixels of the image as published, centres at integers."""
+    if camera is not None:
+        uv = camera.to_published(uv.reshape(-1, 2)).reshape(uv.shape)
+    return conversions.uv_to_pixels(uv, image_size)
