@@ -29,10 +29,14 @@ class QueryEmbedding(nn.Module):
         self.patch_proj = nn.Sequential(nn.Linear(3 * side * side, width), nn.GELU(), nn.Linear(width, width))
         self.out_norm = nn.LayerNorm(width)
         self.corner_pixels = config.corner_pixels
-        bands = math.pi * 2.0 ** torch.arange(config.uv_bands, dtype=torch.float32)
-        self.register_buffer("bands", bands, persistent=False)
-        reach = torch.arange(side + 1, dtype=torch.float32) - side // 2
-        self.register_buffer("reach", reach, persistent=False)
+        self.register_buffer("bands", torch.empty(0), persistent=False)
+        self.register_buffer("reach", torch.empty(0), persistent=False)
+        self.fill_buffers(config)
+
+    def fill_buffers(self, config: ModelConfig) -> None:
+        """Compute what no checkpoint holds: the octaves, and the pixels of a patch round its middle."""
+        self.bands = math.pi * 2.0 ** torch.arange(config.uv_bands, dtype=torch.float32)
+        self.reach = torch.arange(config.rgb_patch + 1, dtype=torch.float32) - config.rgb_patch // 2
 
     def fourier(self, x: Tensor) -> Tensor:
         """[..., N] to [..., N, 1 + 2 bands]: the value itself, sines, cosines of octaves of pi."""

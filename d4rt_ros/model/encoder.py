@@ -40,8 +40,13 @@ class Encoder(nn.Module):
             SelfBlock(config.vit_width, config.vit_heads, config.vit_hidden) for _ in range(config.vit_depth)
         )
         self.final_norm = nn.LayerNorm(config.vit_width)
-        self.register_buffer("position", position_embedding(config), persistent=False)
+        self.register_buffer("position", torch.empty(0), persistent=False)
         self.patch = config.patch
+        self.fill_buffers(config)
+
+    def fill_buffers(self, config: ModelConfig) -> None:
+        """Compute what no checkpoint holds: the position embedding."""
+        self.position = position_embedding(config)
 
     def embed(self, video: Tensor) -> tuple[Tensor, int]:
         """Cut video [B, T, 3, H, W] into tokens [B, slots * per_slot, width]; also returns per_slot.

@@ -1,0 +1,169 @@
+"""Weights from and to files: ours (safetensors with the configuration inside) and OpenD4RT's.
+
+Nothing in a file is ever executed: pickles are read with torch's weights_only unpickler, and memory-mapped, so
+that optimiser state beside the weights costs neither time nor memory.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from d4rt_ros.model.config import ModelConfig, named_config, read_config
+from d4rt_ros.model.network import D4RT
+
+BUILTIN = Path(__file__).parent / "weights"
+PART_BYTES = 15 << 20
+_WRAPPERS = ("state_dict", "model", "module", "network", "net")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
+_MARK = "decoder.out_norm.weight"  # a name that every D4RT state has
+
+
+class CheckpointError(ValueError):
+    """A weights file is missing, damaged or of another network; the message names the file."""
+
+
+def load_model(
+    checkpoint: str | Path = "builtin",
+    device: torch.device | str = "cpu",
+    precision: torch.dtype = torch.float32,
+    config: ModelConfig | None = None,
+) -> D4RT:
+    """Load a network, ready to encode.
+
+    checkpoint: "builtin", a .safetensors file, a folder of .safetensors parts, or an OpenD4RT .ckpt. config is
+    needed only where neither the file nor a model.yaml beside it tells the sizes. Raises CheckpointError with
+    the path and the first tensors that do not fit.
+    """
+    path = BUILTIN if str(checkpoint) == "builtin" else Path(checkpoint).expanduser()
+    state, found = read_state(path)
+    config = config or found or _guess_config(path, state)
+    with torch.device("meta"):  # shapes only: the weights come from the file
+        model = D4RT(config)
+    check_state(state, model, path)
+    model.load_state_dict({name: state[name].to(torch.float32) for name in model.state_dict()}, assign=True)
+    model.encoder.fill_buffers(config)
+    model.query_embedder.fill_buffers(config)
+    return model.to(device).set_precision(precision).eval().requires_grad_(False)
+
+
+def save_weights(
+    model: D4RT, path: str | Path, dtype: torch.dtype = torch.float16, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write safetensors with the configuration inside, `path` being a file or, without a suffix, a folder.
+
+    A folder gets parts of at most 15 MiB. Raises OSError.
+    """
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    notes = {**(metadata or {}), "config": model.config.to_json(), "format": "pt"}
+    path = Path(path)
+    if path.suffix:
+        save_file(tensors, path, notes)
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    for old in path.glob("*.safetensors"):
+        old.unlink()
+    parts: list[dict[str, Tensor]] = [{}]
+    for name, tensor in tensors.items():
+        if sum(t.nbytes for t in parts[-1].values()) + tensor.nbytes > PART_BYTES:
+            parts.append({})
+        parts[-1][name] = tensor
+    for index, part in enumerate(parts, start=1):
+        save_file(part, path / f"model-{index:05d}-of-{len(parts):05d}.safetensors", notes)
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], ModelConfig | None]:
+    """Read the tensors of a network by name, and its configuration if the file carries one.
+
+    Raises CheckpointError naming the file.
+    """
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not files or not all(file.is_file() for file in files):
+        raise CheckpointError(f"{path}: no weights here (a .safetensors or .ckpt file, or a folder of parts)")
+    try:
+        if path.is_dir() or path.suffix == ".safetensors":
+            return _read_safetensors(files)
+        return _unwrap(_read_pickle(path)), None
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()
+        raise CheckpointError(f"{path}: damaged or not a weights file ({reason[0] if reason else error!r})") from error
+
+
+def check_state(state: Mapping[str, Tensor], model: D4RT, path: Path) -> None:
+    """Compare names and shapes. Raises CheckpointError naming the first three that do not fit."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wrong = [
+        f"{name} is {tuple(state[name].shape)}, not {shape}" if name in state else f"{name} is missing"
+        for name, shape in wanted.items()
+        if name not in state or tuple(state[name].shape) != shape
+    ]
+    wrong += [f"{name} is unknown" for name in state if name not in wanted]
+    if wrong:
+        raise CheckpointError(f"{path}: {len(wrong)} tensors do not fit; first: {'; '.join(wrong[:3])}")
+
+
+def _read_safetensors(files: Iterable[Path]) -> tuple[dict[str, Tensor], ModelConfig | None]:
+    state: dict[str, Tensor] = {}
+    config = None
+    for file in files:
+        with safe_open(str(file), "pt") as opened:
+            state.update({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+            text = (opened.metadata() or {}).get("config")
+            config = ModelConfig.from_json(text) if text else config
+    return _unwrap(state), config
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)  # the old, unzipped format
+
+
+def _unwrap(values: Any) -> dict[str, Tensor]:
+    """Find the state in whatever it is wrapped in and strip the prefixes of wrappers."""
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"holds a {type(values).__name__}, not a state dict")
+    if not any(str(name).endswith(_MARK) for name in values):
+        for key in _WRAPPERS:
+            if isinstance(values.get(key), Mapping):
+                return _unwrap(values[key])
+        raise CheckpointError(f"holds no D4RT weights; first entries: {', '.join(map(str, list(values)[:3]))}")
+    prefix = next(str(name) for name in values if str(name).endswith(_MARK))[: -len(_MARK)]
+    rest = prefix
+    while rest:
+        known = next((p for p in _PREFIXES if rest.startswith(p)), None)
+        if known is None:
+            raise CheckpointError(f"names begin with {prefix!r}, which no known wrapper adds")
+        rest = rest[len(known) :]
+    state = {str(name): value for name, value in values.items() if str(name).startswith(prefix)}
+    if bad := next((name for name, value in state.items() if not isinstance(value, Tensor)), None):
+        raise CheckpointError(f"{bad} is not a tensor")
+    return {name[len(prefix) :]: value for name, value in state.items()}
+
+
+def _guess_config(path: Path, state: Mapping[str, Tensor]) -> ModelConfig:
+    """Take the sizes from a model.yaml or config.json beside the file, else from the number of frames."""
+    folder = path if path.is_dir() else path.parent
+    for name in ("model.yaml", "config.yaml", "config.json"):
+        if (folder / name).is_file():
+            try:
+                return read_config(folder / name)
+            except ValueError as error:
+                raise CheckpointError(f"{path}: {error}") from error
+    times = state.get("query_embedder.t_src_embed.weight")
+    frames = 0 if times is None else len(times)
+    if frames in (32, 48):
+        return named_config(f"opend4rt-{frames}")
+    raise CheckpointError(f"{path}: no configuration inside or beside it (model.yaml or config.json)")
