@@ -63,6 +63,7 @@ class Outputs:
             raise ValueError(f"tf.mode is '{tf_mode}', which needs frames.base")
         self.types, self.world, self.base, self.tf_mode = types, world, base, tf_mode
         self._path: deque[Any] = deque(maxlen=PATH_LENGTH)
+        self._path_end = -1  # stamp of the newest pose in the path
         self._segment: int | None = None
 
     def build(
@@ -175,16 +176,16 @@ class Outputs:
     ) -> dict[str, Any]:
         if result.segment != self._segment:
             self._path.clear()
-            self._segment = result.segment
+            self._path_end, self._segment = -1, result.segment
         if result.poses is None or result.covariance is None or (self.base and camera_from_base is None):
             return {}
         offset = camera_from_base if self.base and camera_from_base is not None else np.eye(4)
         child, stamp = self.base or result.frame_id, result.stamps[-1]
         poses = result.poses @ offset
-        newest = conversions.stamp_ns(self._path[-1].header.stamp) if self._path else -1
         for when, pose in zip(result.stamps, poses, strict=True):
-            if when > newest:
+            if when > self._path_end:
                 self._path.append(conversions.pose_stamped(self.types, when, self.world, pose))
+                self._path_end = when
         messages = {
             "odometry": conversions.odometry_message(
                 self.types, stamp, self.world, child, poses[-1], result.covariance[-1]
