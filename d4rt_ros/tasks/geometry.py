@@ -1,0 +1,372 @@
+"""Placing one point set on another: robust weighted Umeyama, rigid or Sim(3).
+
+All of it is float64 numpy on the CPU: a window has some thousand points, and one copy from the
+device costs less than dozens of small kernels. A Sim(3) is a 4x4 matrix ``[s R, t; 0, 1]``, so
+composition is ``a @ b``. Impossible requests are answered with a sentence, not with an exception.
+
+Source: Umeyama (PAMI 1991) for the closed form, with the symmetric scale of Horn (JOSA A 1987),
+which noise in the source does not shrink; D4RT section 3 for its use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+UNKNOWN_VARIANCE = 1e6
+"""Variance (any unit) given to what could not be determined: large, but finite for consumers."""
+
+_MIN_POINTS = 3
+_LINE_RATIO = 1e-3  # second over first standard deviation of a point set: below this it is a line
+_POINT_RATIO = 1e-6  # extent over distance from the origin: near float32's precision it is a point
+_MAX_ROTATION_SD = 0.5  # rad; a rotation known no better than this is not known
+_MEDIAN_OF_CHI3 = 1.5382  # median length of a 3-D Gaussian residual of unit deviation per axis
+_KERNEL_WIDTH = 4.0  # deviations at which a residual's weight has fallen to a quarter
+_L1_STEPS = 10
+_ROBUST_STEPS = 20
+_INLIER_DEVIATIONS = 4.0
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """``target = scale * rotation @ source + translation``, with what is known of its error.
+
+    Attributes:
+        ok: False when the points do not determine the transform; then the matrix is the identity
+            and every variance is UNKNOWN_VARIANCE.
+        reason: why not, as a sentence; empty when ok.
+        matrix: [4, 4] ``[s R, t; 0, 1]``.
+        covariance: [6, 6] of (x, y, z, rx, ry, rz): translation in target units, then a rotation
+            vector in rad about the target's axes, applied on the left (as geometry_msgs has it).
+        scale_variance: variance of ``scale``; 0 for a rigid fit.
+        residual: robust standard deviation per axis, target units, of a point of mean weight.
+        inlier_share: share of the usable points within 4 standard deviations.
+        weights: [N] final weights, 0..1: given weights over their maximum, times the robust weight.
+    """
+
+    ok: bool
+    reason: str
+    matrix: Array
+    covariance: Array
+    scale_variance: float
+    residual: float
+    inlier_share: float
+    weights: Array
+
+    @property
+    def scale(self) -> float:
+        """Scale of target over source."""
+        return sim3_parts(self.matrix)[0]
+
+    @property
+    def rotation(self) -> Array:
+        """[3, 3] rotation."""
+        return sim3_parts(self.matrix)[1]
+
+    @property
+    def translation(self) -> Array:
+        """[3] translation in target units."""
+        return np.array(self.matrix[:3, 3])
+
+
+def sim3_matrix(scale: float, rotation: ArrayLike, translation: ArrayLike) -> Array:
+    """[4, 4] matrix ``[s R, t; 0, 1]``."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = scale * np.asarray(rotation, dtype=np.float64)
+    matrix[:3, 3] = translation
+    return matrix
+
+
+def sim3_parts(matrix: ArrayLike) -> tuple[float, Array, Array]:
+    """Scale, rotation [3, 3] and translation [3] of a [4, 4] similarity."""
+    m = np.asarray(matrix, dtype=np.float64)
+    scale = float(np.cbrt(np.linalg.det(m[:3, :3])))
+    return scale, m[:3, :3] / scale, np.array(m[:3, 3])
+
+
+def invert(matrix: ArrayLike) -> Array:
+    """Inverse of SE(3) or Sim(3) matrices [..., 4, 4], in closed form."""
+    m = np.asarray(matrix, dtype=np.float64)
+    squared_scale = np.cbrt(np.linalg.det(m[..., :3, :3])) ** 2
+    block = np.swapaxes(m[..., :3, :3], -1, -2) / squared_scale[..., None, None]
+    out = np.zeros_like(m)
+    out[..., :3, :3] = block
+    out[..., :3, 3] = -np.einsum("...ij,...j->...i", block, m[..., :3, 3])
+    out[..., 3, 3] = 1.0
+    return out
+
+
+def transform_points(matrix: ArrayLike, points: ArrayLike) -> Array:
+    """Points [..., N, 3] moved by matrices [..., 4, 4] of matching leading shape."""
+    m = np.asarray(matrix, dtype=np.float64)
+    p = np.asarray(points, dtype=np.float64)
+    moved: Array = p @ np.swapaxes(m[..., :3, :3], -1, -2) + m[..., None, :3, 3]
+    return moved
+
+
+def transform_poses(similarity: ArrayLike, poses: ArrayLike) -> Array:
+    """Rigid poses [..., 4, 4] moved by one Sim(3): positions scale, rotations stay rotations."""
+    sim = np.asarray(similarity, dtype=np.float64)
+    moved: Array = sim @ np.asarray(poses, dtype=np.float64)
+    moved[..., :3, :3] /= np.cbrt(np.linalg.det(sim[:3, :3]))
+    return moved
+
+
+def transform_covariance(similarity: ArrayLike, covariance: ArrayLike) -> Array:
+    """Pose covariances [..., 6, 6] seen after ``transform_poses`` by one Sim(3)."""
+    scale, rotation, _ = sim3_parts(similarity)
+    turn = np.zeros((6, 6))
+    turn[:3, :3] = scale * rotation
+    turn[3:, 3:] = rotation
+    return np.asarray(turn @ np.asarray(covariance, dtype=np.float64) @ turn.T)
+
+
+def rotation_angle(rotation: ArrayLike) -> Array:
+    """Angle in rad, 0..pi, of rotations [..., 3, 3]; exact to float64 for small angles too."""
+    r = np.asarray(rotation, dtype=np.float64)
+    trace = np.trace(r, axis1=-2, axis2=-1)
+    axis = np.stack(
+        [r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]], axis=-1
+    )
+    angle: Array = np.arctan2(np.linalg.norm(axis, axis=-1), trace - 1.0)
+    return angle
+
+
+def align(
+    source: ArrayLike,
+    target: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    with_scale: bool = False,
+    robust: bool = True,
+) -> Alignment:
+    """Find the transform that carries ``source`` onto ``target``.
+
+    Args:
+        source: [N, 3] points.
+        target: [N, 3] the same points in the other frame.
+        weights: [N] >= 0, proportional to each point's inverse variance (a confidence will do);
+            0 leaves a point out, and so does any non-finite number. All equal by default.
+        with_scale: Sim(3) instead of a rigid transform.
+        robust: down-weight points that disagree (Geman-McClure on residuals scaled by their
+            median, started from an L1 fit); holds up to 40% gross outliers.
+
+    Returns:
+        An Alignment; look at ``ok`` first.
+
+    Raises:
+        ValueError: shapes do not match.
+    """
+    source = np.asarray(source, dtype=np.float64)
+    target = np.asarray(target, dtype=np.float64)
+    if source.ndim != 2 or source.shape != target.shape or source.shape[-1] != 3:
+        raise ValueError(f"source and target must both be [N, 3], got {source.shape} and {target.shape}")
+    batch = None if weights is None else np.asarray(weights, dtype=np.float64)[None]
+    return align_many(source[None], target[None], batch, with_scale=with_scale, robust=robust)[0]
+
+
+def align_many(
+    source: ArrayLike,
+    target: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    with_scale: bool = False,
+    robust: bool = True,
+) -> list[Alignment]:
+    """``align`` for B independent pairs of point sets at once.
+
+    Args:
+        source: [B, N, 3], or anything that broadcasts with ``target`` to it.
+        target: [B, N, 3].
+        weights: [B, N] or None.
+        with_scale: as in ``align``.
+        robust: as in ``align``.
+
+    Returns:
+        B Alignments.
+
+    Raises:
+        ValueError: shapes do not match.
+    """
+    src, tgt = np.broadcast_arrays(np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64))
+    if src.ndim != 3 or src.shape[-1] != 3:
+        raise ValueError(f"source and target must both be [B, N, 3], got {src.shape}")
+    given = np.ones(src.shape[:2]) if weights is None else np.asarray(weights, dtype=np.float64)
+    given = np.broadcast_to(given, src.shape[:2])
+    finite = np.isfinite(src).all(-1) & np.isfinite(tgt).all(-1) & np.isfinite(given)
+    prior = np.where(finite, np.maximum(np.where(finite, given, 0.0), 0.0), 0.0)
+    peak = prior.max(-1, initial=0.0)
+    prior = prior / np.where(peak > 0.0, peak, 1.0)[:, None]
+    src = np.where(finite[..., None], src, 0.0)
+    tgt = np.where(finite[..., None], tgt, 0.0)
+
+    reasons = [_degenerate(*item) for item in zip(src, tgt, prior, finite, strict=True)]
+    good = np.array([not reason for reason in reasons], dtype=bool)
+    results = [_refusal(reason, prior.shape[1]) for reason in reasons]
+    if good.any():
+        fitted = _fit(src[good], tgt[good], prior[good], with_scale, robust)
+        for index, alignment in zip(np.flatnonzero(good), fitted, strict=True):
+            results[index] = alignment
+    return results
+
+
+def umeyama(source: Array, target: Array, weights: Array, with_scale: bool) -> tuple[Array, Array, Array]:
+    """Closed-form weighted least squares of B point sets that are known to be sound.
+
+    Args:
+        source: [B, N, 3].
+        target: [B, N, 3].
+        weights: [B, N] >= 0, each row with a positive sum.
+        with_scale: estimate the scale; else it is 1.
+
+    Returns:
+        scale [B], rotation [B, 3, 3] with determinant +1, translation [B, 3].
+    """
+    share = (weights / weights.sum(-1, keepdims=True))[..., None]
+    mean_s = (share * source).sum(1)
+    mean_t = (share * target).sum(1)
+    centred_s = source - mean_s[:, None]
+    centred_t = target - mean_t[:, None]
+    cross = np.swapaxes(share * centred_t, 1, 2) @ centred_s
+    u, _, vt = np.linalg.svd(cross)
+    fix = np.ones((len(u), 1, 3))
+    fix[:, 0, 2] = np.sign(np.linalg.det(u) * np.linalg.det(vt))  # a reflection is not a rotation
+    rotation = (u * fix) @ vt
+    scale = np.ones(len(u))
+    if with_scale:
+        scale = np.sqrt((share * centred_t**2).sum((1, 2)) / (share * centred_s**2).sum((1, 2)))
+    translation = mean_t - scale[:, None] * np.einsum("bij,bj->bi", rotation, mean_s)
+    return scale, rotation, translation
+
+
+def _degenerate(source: Array, target: Array, weights: Array, finite: NDArray[np.bool_]) -> str:
+    """Why these points cannot fix a transform, or an empty string."""
+    count, usable = len(weights), int((weights > 0.0).sum())
+    if finite.sum() < _MIN_POINTS <= count:
+        return f"only {int(finite.sum())} of {count} points are finite, at least {_MIN_POINTS} are needed"
+    if count and usable == 0:
+        return f"the weights of all {count} points are zero"
+    if usable < _MIN_POINTS:
+        return f"only {usable} of {count} points are usable, at least {_MIN_POINTS} are needed"
+    for name, points in (("source", source), ("target", target)):
+        share = weights / weights.sum()
+        mean = share @ points
+        centred = points - mean
+        _, second, first = np.linalg.eigvalsh((share[:, None] * centred).T @ centred)
+        if first <= _POINT_RATIO**2 * (mean @ mean):
+            return f"the {name} points that count coincide ({usable} of {count})"
+        if second <= _LINE_RATIO**2 * first:
+            return f"the {name} points that count lie on a line ({usable} of {count})"
+    return ""
+
+
+def _refusal(reason: str, count: int) -> Alignment:
+    unknown = UNKNOWN_VARIANCE
+    return Alignment(False, reason, np.eye(4), unknown * np.eye(6), unknown, 0.0, 0.0, np.zeros(count))
+
+
+def _median(values: Array, usable: NDArray[np.bool_]) -> Array:
+    """[B] median of each row's usable values."""
+    ranked = np.sort(np.where(usable, values, np.inf), axis=-1)
+    middle = np.maximum(usable.sum(-1) - 1, 0) // 2
+    return np.asarray(np.take_along_axis(ranked, middle[:, None], axis=-1)[:, 0])
+
+
+def _fit(source: Array, target: Array, prior: Array, with_scale: bool, robust: bool) -> list[Alignment]:
+    """Fit sound point sets with iterative re-weighting; shapes as in ``umeyama``."""
+    usable = prior > 0.0
+    root = np.sqrt(prior)
+    extent = np.sqrt((prior[..., None] * (target - target.mean(1, keepdims=True)) ** 2).mean((1, 2)))
+    smallest = 1e-12 * extent + np.finfo(np.float64).tiny  # keeps exact data from dividing by zero
+    kernel = np.ones_like(prior)
+    ratio = np.zeros_like(prior)  # squared residual over squared kernel width
+    for step in range(_L1_STEPS + _ROBUST_STEPS if robust else 1):
+        scale, rotation, translation = umeyama(source, target, prior * kernel, with_scale)
+        model = scale[:, None, None] * (source @ np.swapaxes(rotation, 1, 2))
+        error = target - model - translation[:, None]
+        length = np.linalg.norm(error, axis=-1) * root
+        deviation = np.maximum(_median(length, usable) / _MEDIAN_OF_CHI3, smallest)[:, None]
+        if not robust:
+            break
+        if step < _L1_STEPS:
+            kernel = deviation / np.maximum(length, 0.1 * deviation)
+            continue
+        ratio = (length / (_KERNEL_WIDTH * deviation)) ** 2
+        before, kernel = kernel, (1.0 + ratio) ** -2
+        if step > _L1_STEPS and np.abs(kernel - before).max() < 1e-6:
+            break
+    return [
+        _describe(
+            sim3_matrix(scale[b], rotation[b], translation[b]),
+            model[b],
+            error[b],
+            prior[b],
+            kernel[b],
+            ratio[b],
+            float(deviation[b, 0]),
+            with_scale,
+        )
+        for b in range(len(prior))
+    ]
+
+
+def _describe(
+    matrix: Array,
+    model: Array,
+    error: Array,
+    prior: Array,
+    kernel: Array,
+    ratio: Array,
+    deviation: float,
+    with_scale: bool,
+) -> Alignment:
+    """Covariance by the sandwich rule, and the checks that only the finished fit allows.
+
+    ``model`` [N, 3] are the rotated and scaled source points, ``error`` [N, 3] the residuals.
+    """
+    weights = prior * kernel
+    usable = prior > 0.0
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    if effective < _MIN_POINTS - 0.5:
+        return _refusal(f"only about {effective:.1f} points agree, {_MIN_POINTS} are needed", len(prior))
+    lost = _degenerate(model, model + error, weights, usable)
+    if lost:
+        return _refusal(f"after leaving out what disagrees, {lost}", len(prior))
+    freedom = 7 if with_scale else 6
+    x, y, z = model.T
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    jacobian = np.array(  # d error / d (translation, rotation vector, log scale), [3, 7, N]
+        [
+            [one, zero, zero, zero, z, -y, x],
+            [zero, one, zero, -z, zero, x, y],
+            [zero, zero, one, y, -x, zero, z],
+        ]
+    )[:, :freedom]
+    hessian = np.einsum("cpn,n,cqn->pq", jacobian, weights, jacobian)
+    inverse = np.linalg.pinv(hessian, hermitian=True)
+    # A point that steers the fit hides its own error: divide by 1 - leverage (HC3).
+    leverage = weights * np.einsum("cpn,pq,cqn->n", jacobian, inverse, jacobian) / 3.0
+    score = np.einsum("cpn,n,nc->np", jacobian, weights / np.maximum(1.0 - leverage, 0.1), error)
+    # The kernel bends the residuals, so the true curvature is smaller than the weights say
+    # (mean of d(w(r) r)/dr over w for a 3-D residual).
+    bend = (weights * (1.0 - 4.0 * ratio / (3.0 * (1.0 + ratio)))).sum() / weights.sum()
+    full = inverse @ (score.T @ score) @ inverse / max(bend, 0.1) ** 2
+    if np.sqrt(np.trace(full[3:6, 3:6])) > _MAX_ROTATION_SD:
+        return _refusal("the points leave the rotation undetermined", len(prior))
+    scale = sim3_parts(matrix)[0]
+    within = np.linalg.norm(error, axis=-1) * np.sqrt(prior) <= _INLIER_DEVIATIONS * deviation
+    mean_weight = float(prior[usable].mean())
+    return Alignment(
+        ok=True,
+        reason="",
+        matrix=matrix,
+        covariance=full[:6, :6],
+        scale_variance=float(full[6, 6]) * scale**2 if with_scale else 0.0,
+        residual=deviation / np.sqrt(mean_weight),
+        inlier_share=float(within[usable].mean()),
+        weights=weights,
+    )
