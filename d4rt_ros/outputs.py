@@ -7,7 +7,7 @@ Imports no ROS, as conversions.py. Topic names here lack the node's prefix ("dep
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,9 +62,23 @@ class Outputs:
         if tf_mode in ("odom_to_base", "map_to_odom") and not base:
             raise ValueError(f"tf.mode is '{tf_mode}', which needs frames.base")
         self.types, self.world, self.base, self.tf_mode = types, world, base, tf_mode
-        self._path: deque[Any] = deque(maxlen=PATH_LENGTH)
-        self._path_end = -1  # stamp of the newest pose in the path
-        self._segment: int | None = None
+        self._path: deque[tuple[int, np.ndarray, Any]] = deque(maxlen=PATH_LENGTH)  # stamp, pose, message
+        self._segment = -1
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What is remembered: stamps [N] and poses [N, 4, 4] of the path, and its segment."""
+        return {
+            "path_stamps": np.array([stamp for stamp, _, _ in self._path], np.int64),
+            "path_poses": np.array([pose for _, pose, _ in self._path]).reshape(-1, 4, 4),
+            "path_segment": np.array(self._segment),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from what state() gave."""
+        self._path.clear()
+        self._segment = int(state["path_segment"])
+        for stamp, pose in zip(state["path_stamps"].tolist(), state["path_poses"], strict=True):
+            self._extend(stamp, pose)
 
     def build(
         self,
@@ -176,29 +190,31 @@ class Outputs:
     ) -> dict[str, Any]:
         if result.segment != self._segment:
             self._path.clear()
-            self._path_end, self._segment = -1, result.segment
+            self._segment = result.segment
         if result.poses is None or result.covariance is None or (self.base and camera_from_base is None):
             return {}
         offset = camera_from_base if self.base and camera_from_base is not None else np.eye(4)
         child, stamp = self.base or result.frame_id, result.stamps[-1]
         poses = result.poses @ offset
         for when, pose in zip(result.stamps, poses, strict=True):
-            if when > self._path_end:
-                self._path.append(conversions.pose_stamped(self.types, when, self.world, pose))
-                self._path_end = when
+            if not self._path or when > self._path[-1][0]:
+                self._extend(when, pose)
         messages = {
             "odometry": conversions.odometry_message(
                 self.types, stamp, self.world, child, poses[-1], result.covariance[-1]
             )
         }
         if "path" in topics:
-            messages["path"] = conversions.path_message(self.types, self.world, self._path)
+            messages["path"] = conversions.path_message(self.types, self.world, [message for _, _, message in self._path])
         edge = self._edge(result, poses[-1], odom)
         if edge is not None:
             parent, below, pose = edge
             transform = conversions.transform_message(self.types, stamp, parent, below, pose)
             messages["/tf"] = self.types.make("tf2_msgs/msg/TFMessage", transforms=[transform])
         return messages
+
+    def _extend(self, stamp: int, pose: np.ndarray) -> None:
+        self._path.append((stamp, pose, conversions.pose_stamped(self.types, stamp, self.world, pose)))
 
     def _edge(
         self, result: WindowResult, pose: np.ndarray, odom: tuple[str, np.ndarray] | None

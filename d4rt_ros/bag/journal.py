@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class OutMessage(NamedTuple):
@@ -21,11 +23,10 @@ class OutMessage(NamedTuple):
 
 
 class Journal:
-    """A folder `OUT.part` beside the output, with one file a finished window.
+    """A folder `OUT.part` beside the output, with one file for the messages of every finished window.
 
-    A window's messages and the pipeline's state behind them are in one file that is renamed into place, so a window
-    is either done, with both, or not begun. The files are this program's own (pickle): another job's are refused by
-    `job` before any is read.
+    A window counts as done when its file is there, and files are renamed into place, so a window is done or not begun.
+    The state of the pipeline behind a window is in place before the window's file is.
 
     Args:
         out: the bag that will be written in the end.
@@ -35,10 +36,11 @@ class Journal:
         ValueError: the folder belongs to another job; the message names what differs.
     """
 
-    def __init__(self, out: Path, job: dict[str, Any]) -> None:
+    def __init__(self, out: Path, job: Mapping[str, Any]) -> None:
         """Open or make the folder."""
         self.folder = out.with_name(out.name + ".part")
         self.folder.mkdir(parents=True, exist_ok=True)
+        job = json.loads(json.dumps(job))
         described = self.folder / "job.json"
         if described.exists():
             found = json.loads(described.read_text())
@@ -46,56 +48,58 @@ class Journal:
             if differ:
                 raise ValueError(
                     f"{self.folder} holds an unfinished run with another {', '.join(differ)}; "
-                    "run that command again to finish it, or delete the folder"
+                    "give that run's arguments to finish it, or delete the folder"
                 )
         else:
-            write_atomically(described, json.dumps(job, indent=1).encode())
+            write_whole(described, json.dumps(job, indent=1).encode())
+        self.done = 0
+        while self._window(self.done).exists():
+            self.done += 1
 
-    def done(self) -> int:
-        """Number of windows done, which are those with the numbers 0 to done() - 1."""
-        number = 0
-        while self._file(number).exists():
-            number += 1
-        return number
-
-    def add(self, number: int, messages: list[OutMessage], state: Any) -> None:
-        """Note a window as done.
+    def add(self, messages: list[OutMessage], state: Mapping[str, np.ndarray]) -> None:
+        """Note the next window as done.
 
         Args:
-            number: of the window, from 0.
             messages: what it gave.
-            state: what the pipeline needs to go on behind it; anything that pickle takes.
+            state: what is needed to go on behind it: arrays without objects.
         """
-        write_atomically(self._file(number), pickle.dumps(([tuple(message) for message in messages], state)))
-        if number:  # only the newest state is ever needed
-            messages_only = self.messages(number - 1)
-            write_atomically(self._file(number - 1), pickle.dumps(([tuple(each) for each in messages_only], None)))
+        stored = io.BytesIO()
+        np.savez(stored, allow_pickle=False, **state)
+        write_whole(self._state(self.done), stored.getvalue())
+        heads = [(message.topic, message.msgtype, message.log_time, len(message.data)) for message in messages]
+        write_whole(
+            self._window(self.done),
+            json.dumps(heads).encode() + b"\n" + b"".join(message.data for message in messages),
+        )
+        self.done += 1
+        self._state(self.done - 2).unlink(missing_ok=True)
 
-    def messages(self, number: int) -> list[OutMessage]:
-        """Messages of a window that is done."""
-        return [OutMessage(*message) for message in self._load(number)[0]]
-
-    def all_messages(self) -> Iterator[OutMessage]:
+    def messages(self) -> Iterator[OutMessage]:
         """Messages of all windows that are done, in order."""
-        for number in range(self.done()):
-            yield from self.messages(number)
+        for number in range(self.done):
+            with self._window(number).open("rb") as stream:
+                for topic, msgtype, log_time, size in json.loads(stream.readline()):
+                    yield OutMessage(topic, msgtype, log_time, stream.read(size))
 
-    def state(self, number: int) -> Any:
-        """State behind the newest window that is done."""
-        return self._load(number)[1]
+    def state(self) -> dict[str, np.ndarray]:
+        """State behind the newest window that is done; empty where none is."""
+        if not self.done:
+            return {}
+        with np.load(self._state(self.done - 1), allow_pickle=False) as stored:
+            return dict(stored)
 
     def remove(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.folder)
 
-    def _file(self, number: int) -> Path:
+    def _window(self, number: int) -> Path:
         return self.folder / f"{number:06d}.window"
 
-    def _load(self, number: int) -> Any:
-        return pickle.loads(self._file(number).read_bytes())
+    def _state(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.state"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file that is there in full or not at all, even after a loss of power."""
     partial = path.with_name(path.name + ".tmp")
     with partial.open("wb") as stream:

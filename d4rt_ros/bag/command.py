@@ -1,0 +1,106 @@
+"""`d4rt bag IN OUT`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d4rt_ros import __version__
+from d4rt_ros.bag.messages import BagMessages
+from d4rt_ros.bag.options import add_shared_arguments, read_parameters
+from d4rt_ros.bag.recording import Recording, storage_files
+from d4rt_ros.bag.run import Job, ResumablePipeline, run, storage_for
+from d4rt_ros.bag.sources import BagFrames, Source
+from d4rt_ros.bag.topics import choose_topics
+from d4rt_ros.node.parameters import Value, stream_settings
+from d4rt_ros.outputs import Outputs
+
+if TYPE_CHECKING:
+    from d4rt_ros.model import D4RT
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("input", type=Path, metavar="IN", help="rosbag2: a folder, or an .mcap or .db3 file")
+    parser.add_argument("--image", default="", help="topic of the images; default: the only colour images there are")
+    parser.add_argument("--camera-info", default="", help="its topic, or none; default: beside the images")
+    parser.add_argument("--depth", default="", help="topic of depth images, for scale.source=depth")
+    add_shared_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the pipeline over a bag; returns the exit code."""
+    values = read_parameters(args)
+    base = str(values["frames.base"])
+    with Recording(args.input) as recording:
+        topics = choose_topics(
+            recording.types(),
+            args.image,
+            args.camera_info,
+            args.depth,
+            with_depth=values["scale.source"] == "depth",
+            with_transforms=values["scale.source"] == "odometry" or bool(base),
+        )
+        types = BagMessages()
+        source = BagFrames(
+            recording, topics, types, base, str(values["frames.odom"]), rectified=bool(values["image_rectified"])
+        )
+        return process(args, values, types, source, {"read": topics.all()})
+
+
+def process(
+    args: argparse.Namespace, values: dict[str, Value], types: BagMessages, source: Source, extra: dict[str, Any]
+) -> int:
+    """What both commands do once they have a source of frames.
+
+    Args:
+        args: the arguments.
+        values: of the node's parameters.
+        types: message classes.
+        source: frames.
+        extra: what the result depends on besides the input's files and the parameters.
+    """
+    outputs = Outputs(
+        types, str(values["frames.world"]), str(values["frames.base"]), str(values["tf.mode"])
+    )
+    storage = storage_for(args.out, args.storage)
+    network = load_network(values)
+    identity = {
+        "version": __version__,
+        "input": fingerprint(args.input),
+        "parameters": values,
+        "weights": fingerprint(Path(str(values["model.checkpoint"]))),
+        "outputs": list(args.topics),
+        "storage": storage,
+        **extra,
+    }
+    settings = stream_settings(values, network.config.frames)
+    job = Job(args.out, storage, settings, outputs, types, tuple(args.topics), identity)
+
+    def make_pipeline() -> ResumablePipeline:
+        from d4rt_ros.stream import Pipeline
+
+        return Pipeline(network, settings)
+
+    return run(job, source, make_pipeline)
+
+
+def load_network(values: dict[str, Value]) -> D4RT:
+    """The network that the parameters name.
+
+    Raises:
+        ValueError: no such device, precision or checkpoint.
+    """
+    from d4rt_ros.model import load_model
+    from d4rt_ros.model.precision import select_device, select_precision
+
+    device = select_device(str(values["model.device"]))
+    network = load_model(str(values["model.checkpoint"]), device, select_precision(str(values["model.precision"]), device))
+    return network
+
+
+def fingerprint(path: Path) -> list[list[Any]]:
+    """Path, size and time of change of a file or of the files of a bag or folder."""
+    files = [path] if path.is_file() else storage_files(path) or sorted(path.iterdir()) if path.is_dir() else []
+    return [[str(path.absolute())]] + [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

@@ -1,0 +1,174 @@
+"""Frames of a recording, with what the live node would have known when they came."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from d4rt_ros import conversions
+from d4rt_ros.bag.compressed_depth import decode_compressed_depth
+from d4rt_ros.bag.messages import BagMessages
+from d4rt_ros.bag.readers import RawMessage
+from d4rt_ros.bag.recording import Recording
+from d4rt_ros.bag.topics import CAMERA_INFO, COMPRESSED, TF, Topics
+from d4rt_ros.bag.transforms import TransformBuffer
+from d4rt_ros.camera import Camera
+from d4rt_ros.stream import Frame
+
+SETTLE_NS = 100_000_000  # a frame waits so long for its depth, camera_info and transforms to be recorded
+DEPTH_SLOP_NS = 20_000_000  # stamps of a frame and its depth image differ at most by this
+
+
+class Arrival(NamedTuple):
+    """A frame and what goes with it.
+
+    Attributes:
+        log_time: when it was recorded, nanoseconds.
+        frame: undistorted.
+        camera: calibration of the published image; None: not known.
+        camera_from_base: [4, 4] pose of the base frame in the camera's optical frame; None: not known.
+        odom: name of the odometry frame and [4, 4] odom_from_base; None: not known.
+    """
+
+    log_time: int
+    frame: Frame
+    camera: Camera | None = None
+    camera_from_base: np.ndarray | None = None
+    odom: tuple[str, np.ndarray] | None = None
+
+
+class Source(Protocol):
+    """Where frames come from.
+
+    Attributes:
+        total: number of frames; None: not known.
+        damage: why the frames ended early, in a sentence; empty while they did not.
+        unreadable: reason of every frame that could not be read and was left out.
+    """
+
+    total: int | None
+    damage: str
+    unreadable: list[str]
+
+    def frames(self) -> Iterator[Arrival]:
+        """All frames in order."""
+
+
+class BagFrames:
+    """Frames of a rosbag2.
+
+    Args:
+        recording: the bag, open.
+        topics: what is read from it.
+        messages: decodes its messages.
+        base: frame whose pose is wanted too; empty: none.
+        odom: frame that /tf gives the camera's odometry in.
+        rectified: the images had their lens distortion taken out before.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        topics: Topics,
+        messages: BagMessages,
+        base: str = "",
+        odom: str = "odom",
+        rectified: bool = False,
+    ) -> None:
+        """Nothing is read yet."""
+        self.recording, self.topics, self.codec, self.base, self.odom = recording, topics, messages, base, odom
+        self.rectified = rectified
+        self.types = recording.types()
+        self.total = recording.count(topics.image)
+        self.unreadable: list[str] = []
+        self.transforms = TransformBuffer()
+        self.camera: Camera | None = None
+        self.depths: deque[tuple[int, Any]] = deque(maxlen=64)
+
+    @property
+    def damage(self) -> str:
+        """Why the bag ended early; empty while it did not."""
+        return self.recording.damage
+
+    def frames(self) -> Iterator[Arrival]:
+        """All frames in the order of recording; what was recorded a little later is known to them."""
+        waiting: deque[tuple[int, Any]] = deque()
+        for message in self.recording.messages(self.topics.all()):
+            while waiting and waiting[0][0] + SETTLE_NS < message.log_time:
+                yield from self._arrive(*waiting.popleft())
+            try:
+                decoded = self.codec.deserialize(message.data, self.types[message.topic])
+                self._take(message, decoded, waiting)
+            except Exception as error:  # bytes that are no such message can fail in any way
+                self.unreadable.append(f"{message.topic} at {message.log_time / 1e9:.3f} s: {error}")
+        while waiting:
+            yield from self._arrive(*waiting.popleft())
+
+    def _take(self, raw: RawMessage, message: Any, waiting: deque[tuple[int, Any]]) -> None:
+        kind = self.types[raw.topic]
+        if raw.topic == self.topics.image:
+            waiting.append((raw.log_time, message))
+        elif kind == TF:
+            for transform in message.transforms:
+                self.transforms.add(*conversions.transform_edge(transform), static=raw.topic == "/tf_static")
+        elif kind == CAMERA_INFO:
+            self._calibrate(conversions.camera(message, self.rectified))
+        else:
+            self.depths.append((conversions.stamp_ns(message.header.stamp), message))
+
+    def _calibrate(self, camera: Camera | None) -> None:
+        old = self.camera
+        same = (
+            old is not None
+            and camera is not None
+            and (old.size, old.model, old.coefficients) == (camera.size, camera.model, camera.coefficients)
+            and np.array_equal(old.matrix, camera.matrix)
+        )
+        if not same:  # an equal one is not taken: making its undistortion maps is slow
+            self.camera = camera
+
+    def _arrive(self, log_time: int, message: Any) -> Iterator[Arrival]:
+        stamp, frame_id = conversions.stamp_ns(message.header.stamp), message.header.frame_id
+        compressed = self.types[self.topics.image] == COMPRESSED
+        try:
+            image = conversions.compressed_image_array(message) if compressed else conversions.image_array(message)
+            depth = self._depth(stamp)
+        except ValueError as error:
+            self.unreadable.append(f"{self.topics.image} at {log_time / 1e9:.3f} s: {error}")
+            return
+        camera = self.camera
+        if camera is not None:
+            try:
+                image = camera.undistort(image)
+            except ValueError as error:
+                raise ValueError(f"{self.topics.camera_info}: {error}; --camera-info names another, or none") from error
+            if depth is not None and depth.shape == camera.size:
+                depth = camera.undistort(depth, nearest=True)
+        frame = Frame(
+            stamp,
+            image,
+            frame_id,
+            intrinsics=None if camera is None else camera.matrix,
+            depth=depth,
+            odometry=self.transforms.lookup(self.odom, frame_id, stamp),
+        )
+        base_in_camera = odom = None
+        if self.base:
+            base_in_camera = self.transforms.lookup(frame_id, self.base, stamp)
+            odom_from_base = self.transforms.lookup(self.odom, self.base, stamp)
+            odom = None if odom_from_base is None else (self.odom, odom_from_base)
+        yield Arrival(log_time, frame, camera, base_in_camera, odom)
+
+    def _depth(self, stamp: int) -> np.ndarray | None:
+        """Depth image nearest in time, if near enough."""
+        if not self.depths:
+            return None
+        when, message = min(self.depths, key=lambda entry: abs(entry[0] - stamp))
+        if abs(when - stamp) > DEPTH_SLOP_NS:
+            return None
+        if self.types[self.topics.depth] == COMPRESSED:
+            return decode_compressed_depth(message.format, message.data)
+        return conversions.depth_array(message)
