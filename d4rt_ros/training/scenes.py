@@ -1,0 +1,241 @@
+"""Procedural 4D scenes: batches of clips that know the exact answer to every query.
+
+Everything is drawn from one CPU generator, so a seed gives the same clips on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from d4rt_ros.model import Queries
+from d4rt_ros.training import shapes
+from d4rt_ros.training.cameras import camera_paths
+from d4rt_ros.training.cameras import Path as CameraPath
+from d4rt_ros.training.layout import Layout, compose
+from d4rt_ros.training.raycast import Caster, View, World
+from d4rt_ros.training.rigid import Random, move, unit
+from d4rt_ros.training.sensor import SensorSettings, capture
+from d4rt_ros.training.shading import Light, Materials, paint, surface_uv
+from d4rt_ros.training.textures import TextureBank
+from d4rt_ros.training.truth import Truth
+
+MOTION_LEVELS = {"little": 0.2, "medium": 1.0, "much": 2.5}
+
+
+@dataclass(frozen=True)
+class SceneRecipe:
+    """What scenes to draw. Motion factors scale all speeds: 0 stands still, 1 is a robot's day."""
+
+    frames: int = 8
+    size: tuple[int, int] = (64, 64)  # H, W of the images; their aspect ratio before resizing varies
+    camera_motion: float = 1.0
+    object_motion: float = 1.0
+    objects: int = 9  # most large objects a clip
+    clutter: int = 14  # most small ones
+    places: tuple[float, float, float, float] = (0.35, 0.15, 0.25, 0.25)  # weights: room, corridor, table, outdoor
+    fps: tuple[float, float] = (4.0, 20.0)  # frames a second, log-uniform
+    photographs: str | Path | None = None  # folder of pictures to use as textures as well
+    sensor: SensorSettings = SensorSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn, by name."""
+        if self.frames < 1:
+            raise ValueError(f"frames is {self.frames}, must be at least 1")
+        if min(self.size) < 1:
+            raise ValueError(f"size is {self.size}, both must be at least 1")
+        for name in ("camera_motion", "object_motion"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be in 0..100")
+        if self.objects < 1 or self.clutter < 1:
+            raise ValueError(f"objects is {self.objects} and clutter {self.clutter}, both must be at least 1")
+        if len(self.places) != 4 or min(self.places) < 0 or sum(self.places) <= 0:
+            raise ValueError(f"places is {self.places}, must be four weights, not all 0")
+        if not 0 < self.fps[0] <= self.fps[1]:
+            raise ValueError(f"fps is {self.fps}, must be two positive numbers, the lower one first")
+
+    def with_motion(self, level: str) -> SceneRecipe:
+        """The same with a named amount of motion: 'little', 'medium' or 'much'."""
+        factor = MOTION_LEVELS[level]
+        return replace(self, camera_motion=factor, object_motion=factor)
+
+
+class ProceduralScenes:
+    """Draws batches of clips after a recipe; textures are made once from `texture_seed`."""
+
+    def __init__(self, recipe: SceneRecipe, texture_seed: int = 0) -> None:
+        """Make the textures."""
+        self.recipe = recipe
+        self.bank = TextureBank(texture_seed, recipe.photographs)
+
+    def sample(
+        self, batch: int, generator: torch.Generator, recipe: SceneRecipe | None = None
+    ) -> SceneBatch:
+        """Draw and render `batch` clips from a CPU generator, after `recipe` if given (for curricula)."""
+        recipe = recipe or self.recipe
+        r = Random(generator)
+        place = r.choice(list(recipe.places), batch)
+        path = camera_paths(r, place, recipe.frames, recipe.camera_motion, recipe.fps)
+        layout = compose(r, path, place, recipe.objects, recipe.clutter, recipe.object_motion)
+        materials = paint(r, layout, self.bank)
+        middle = recipe.frames // 2
+        target = path.position[:, middle] + 2 * path.rotation[:, middle, :, 2]
+        light = Light(r, layout, target)
+        return SceneBatch(recipe, path, layout, materials, light, self.bank, r)
+
+
+class SceneBatch:
+    """B clips of T frames, rendered, with exact answers; a `ClipBatch` for training.
+
+    Attributes:
+        video: [B, T, 3, H, W] uint8.
+        depth: [B, T, H, W] metres along the optical axis, inf for the sky.
+        motion: [B, T, H, W] speed of the surface in the world, metres a frame.
+        aspect_ratio: [B] width / height of the image before it was resized to H x W.
+        intrinsics: [B, 3, 3] in pixels of the H x W image, centres of pixels at +.5.
+        world_from_camera: [B, T, 4, 4], optical frames; the world has z up.
+        time: [B, T] seconds.
+    """
+
+    def __init__(
+        self, recipe: SceneRecipe, path: CameraPath, layout: Layout, materials: Materials, light: Light,
+        bank: TextureBank, r: Random,
+    ) -> None:  # fmt: skip
+        """Render; `ProceduralScenes.sample` calls this."""
+        self.recipe, self.layout, self.time, self.aspect_ratio = recipe, layout, path.time, path.aspect_ratio
+        b, t = path.yaw.shape
+        pose = torch.eye(4).repeat(b, t, 1, 1)
+        pose[..., :3, :3], pose[..., :3, 3] = path.rotation, path.position
+        self.view = View(pose, path.focal, torch.full((b, 2), 0.5))
+        self.world_from_camera = pose
+        height, width = recipe.size
+        self.intrinsics = torch.eye(3).repeat(b, 1, 1)
+        self.intrinsics[:, 0, 0], self.intrinsics[:, 1, 1] = path.focal[:, 0] * width, path.focal[:, 1] * height
+        self.intrinsics[:, 0, 2], self.intrinsics[:, 1, 2] = width / 2, height / 2
+        self.caster = Caster(layout.world, self.view)
+        colour = self._render(materials, light, bank)
+        self.video = capture(colour, recipe.sensor, r)
+
+    def _render(self, materials: Materials, light: Light, bank: TextureBank) -> Tensor:
+        """Fill depth and motion; returns linear colours [B, T, 3, H, W]."""
+        b, t, p = self.caster.size
+        height, width = self.recipe.size
+        depth, k = self.caster.image(height, width)
+        pixel = torch.arange(len(depth))
+        frame = torch.div(pixel, height * width, rounding_mode="floor")
+        clip = torch.div(frame, t, rounding_mode="floor")
+        u, v = ((pixel % width) + 0.5) / width, ((torch.div(pixel, width, rounding_mode="floor") % height) + 0.5) / height
+        x, y = self.view.direction(clip, u, v)
+        hit = depth.isfinite()
+        motion = torch.zeros_like(depth)
+        direction = torch.stack((x, y, torch.ones_like(x)), -1)
+        rotation = self.world_from_camera[..., :3, :3].reshape(-1, 3, 3)
+        colour = torch.zeros(len(depth), 3)
+        sky = (~hit).nonzero()[:, 0]
+        if len(sky):
+            way = (rotation[frame[sky]] @ direction[sky][..., None])[..., 0]
+            colour[sky] = light.sky(clip[sky], way, bank)
+        seen = hit.nonzero()[:, 0]
+        k, clip, frame, z = k[seen], clip[seen], frame[seen], depth[seen]
+        local = self.caster.local(k, x[seen], y[seen], z)
+        kind = self.caster.kind[k]
+        gradient = shapes.local_normal(kind, local, self.caster.half_length[k])
+        normal = unit((gradient[:, None] @ self.caster.world_to_local.view(-1, 3, 3)[k])[:, 0])
+        pose = self.layout.world.pose.reshape(-1, 3, 4)
+        point = move(pose[k], local)
+        step = torch.where(frame % t < t - 1, p, -p) if t > 1 else torch.zeros_like(k)
+        motion[seen] = (move(pose[k + step], local) - point).norm(dim=-1)
+        eye = self.world_from_camera[..., :3, 3].reshape(-1, 3)[frame]
+        away = point - eye
+        facing = (normal * away).sum(-1)
+        normal = torch.where(facing[:, None] > 0, -normal, normal)
+        slot = clip * p + k % p
+        m = materials.flat()
+        half = self.layout.half.reshape(-1, 3)[slot]
+        mu, mv = surface_uv(local, gradient, half)
+        scale = m.scale[slot]
+        pixel_angle = torch.maximum(1 / (width * self.view.focal[:, 0]), 1 / (height * self.view.focal[:, 1]))
+        cosine = (facing.abs() / away.norm(dim=-1)).clamp_min(0.15)
+        footprint = z * pixel_angle[clip] / cosine * scale
+        shift = m.shift[slot]
+        pattern = bank.sample(m.texture[slot], mu * scale + shift[:, 0], mv * scale + shift[:, 1], footprint)
+        stain = bank.sample(m.stain[slot], mu * 0.23 + shift[:, 1], mv * 0.23, footprint * 0.23 / scale)
+        albedo = torch.lerp(m.dark[slot], m.bright[slot], pattern)
+        albedo = albedo * (1 + m.stain_strength[slot][:, None] * (2 * stain - 1))
+        colour[seen] = light.shade(clip, frame, point, normal, eye, albedo, m.gloss[slot])
+        self.depth, self.motion = depth.view(b, t, height, width), motion.view(b, t, height, width)
+        return colour.view(b, t, height, width, 3).permute(0, 1, 4, 2, 3)
+
+    def answer(self, queries: Queries) -> Truth:
+        """Exact truth for queries [B, N]; everything is invalid where the source looks at the sky."""
+        return answer(self.caster, queries)
+
+
+def answer(caster: Caster, queries: Queries) -> Truth:
+    """Truth for queries [B, N] by rays through the source and to the target; in the caster's precision.
+
+    Raises ValueError if a time lies outside the clip or u, v are not finite.
+    """
+    b, t, p = caster.size
+    frames = torch.stack((queries.t_src, queries.t_tgt, queries.t_cam))
+    if frames.numel() and (int(frames.min()) < 0 or int(frames.max()) >= t):
+        raise ValueError(f"times run from {int(frames.min())} to {int(frames.max())}, must be in 0..{t - 1}")
+    pose = caster.view.world_from_camera
+    u, v = queries.u.reshape(-1).to(pose.dtype), queries.v.reshape(-1).to(pose.dtype)
+    if not bool((u.isfinite() & v.isfinite()).all()):
+        raise ValueError("u and v must be finite")
+    n = queries.u.shape[-1]
+    clip = torch.arange(b, device=u.device).repeat_interleave(n)
+    source, target, camera = (x.reshape(-1) for x in frames)
+    depth, k = caster.points(clip, source, u, v)
+    hit = depth.isfinite()
+    depth = torch.where(hit, depth, 1.0)
+    slot = k % p
+    x, y = caster.view.direction(clip, u, v)
+    local = caster.local(k, x, y, depth)
+    world_pose = caster.world.pose
+    start = move(world_pose[clip, source, slot], local)
+    end = move(world_pose[clip, target, slot], local)
+    gradient = shapes.local_normal(caster.kind[k], local, caster.half_length[k])
+    inverse = caster.world_to_local
+
+    def turned(at: Tensor) -> Tensor:
+        return unit((gradient[:, None] @ inverse[clip, at, slot])[:, 0])
+
+    away = start - pose[clip, source, :3, 3]
+    flip = torch.where((turned(source) * away).sum(-1) > 0, -1.0, 1.0)
+    rotation = pose[clip, camera, :3, :3]
+
+    def in_camera(vector: Tensor) -> Tensor:
+        return (vector[:, None] @ rotation)[:, 0]
+
+    seen = ((end - pose[clip, target, :3, 3])[:, None] @ pose[clip, target, :3, :3])[:, 0]
+    in_front = seen[:, 2] > shapes.NEAR
+    z = torch.where(in_front, seen[:, 2], 1.0)
+    uv = seen[:, :2] / z[:, None] * caster.view.focal[clip] + caster.view.centre[clip]
+    inside = in_front & ((uv >= 0) & (uv <= 1)).all(-1)
+    nearest, _ = caster.points(clip, target, uv[:, 0].clamp(0, 1), uv[:, 1].clamp(0, 1))
+    tolerance = 1e-3 if pose.dtype == torch.float32 else 1e-6
+    visible = inside & (z <= nearest * (1 + tolerance)) | (inside & (target == source))
+    shape = queries.u.shape
+
+    def out(value: Tensor) -> Tensor:
+        return value.reshape(*shape, *value.shape[1:])
+
+    return Truth(
+        xyz=out(in_camera(end - pose[clip, camera, :3, 3])),
+        uv=out(uv),
+        visibility=out((visible & hit).to(u.dtype)),
+        displacement=out(in_camera(end - start)),
+        normal=out(in_camera(turned(target) * flip[:, None])),
+        xyz_valid=out(hit),
+        uv_valid=out(hit & in_front),
+        visibility_valid=out(hit),
+        normal_valid=out(hit),
+    )
+
+
+__all__ = ["MOTION_LEVELS", "ProceduralScenes", "SceneBatch", "SceneRecipe", "World", "answer"]
