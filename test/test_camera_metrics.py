@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from d4rt_ros.evaluation.camera_metrics import align_sim3, camera_scores, rotation_between_deg, span_rotation_deg
+from d4rt_ros.evaluation.camera_metrics import (
+    align_sim3,
+    camera_scores,
+    rotation_between_deg,
+    span_rotation_deg,
+)
 from scipy.spatial.transform import Rotation
 
 

@@ -54,7 +54,9 @@ def test_scale_and_shift_come_back() -> None:
     for fit in (least_squares_scale_shift, robust_scale_shift):
         scale, shift = fit(estimate, 0.5 * estimate + 2)
         assert (scale, shift) == (pytest.approx(0.5), pytest.approx(2))
-    assert scaled_depth_scores(estimate, 0.5 * estimate + 2, "scale_shift").absrel == pytest.approx(0, abs=1e-9)
+    assert scaled_depth_scores(estimate, 0.5 * estimate + 2, "scale_shift").absrel == pytest.approx(
+        0, abs=1e-9
+    )
     assert scaled_depth_scores(estimate, 0.5 * estimate + 2, "none").absrel > 0.1
 
 
@@ -68,7 +70,10 @@ def test_robust_fit_is_the_least_absolute_deviation() -> None:
     columns = np.stack([estimate, np.ones(count)], 1)
     rows = np.block([[columns, -np.eye(count)], [-columns, -np.eye(count)]])
     solved = linprog(
-        np.r_[0, 0, np.ones(count)], rows, np.r_[truth, -truth], bounds=[(None, None)] * 2 + [(0, None)] * count
+        np.r_[0, 0, np.ones(count)],
+        rows,
+        np.r_[truth, -truth],
+        bounds=[(None, None)] * 2 + [(0, None)] * count,
     )
     scale, shift = robust_scale_shift(estimate, truth)
     assert np.abs(scale * estimate + shift - truth).sum() == pytest.approx(solved.fun, rel=1e-4)

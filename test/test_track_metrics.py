@@ -59,7 +59,9 @@ def test_scale_is_taken_over_points_visible_in_both() -> None:
     truth = np.array([[[0.0, 0, 1], [0, 0, 2], [0, 0, 3]]])
     estimate = truth * [[[0.5], [0.5], [40.0]]]
     seen = np.ones((1, 3), bool)
-    assert tapvid3d_scores(estimate, np.array([[True, True, False]]), truth, seen, K).within[0] == pytest.approx(2 / 3)
+    assert tapvid3d_scores(estimate, np.array([[True, True, False]]), truth, seen, K).within[
+        0
+    ] == pytest.approx(2 / 3)
     assert tapvid3d_scores(estimate, seen, truth, seen, K, rescale=False).average_within == 0
 
 

@@ -43,7 +43,10 @@ def camera_scores(estimate: np.ndarray, truth: np.ndarray, delta: int = 1) -> Ca
         raise ValueError(f"{len(truth)} frames: Sim(3) alignment needs at least 3")
     if not 1 <= delta < len(truth):
         raise ValueError(f"delta is {delta}, it has to be in 1..{len(truth) - 1}")
-    aligned, reference = PosePath3D(poses_se3=list(align_sim3(estimate, truth))), PosePath3D(poses_se3=list(truth))
+    aligned, reference = (
+        PosePath3D(poses_se3=list(align_sim3(estimate, truth))),
+        PosePath3D(poses_se3=list(truth)),
+    )
     ape = APE(PoseRelation.translation_part)
     ape.process_data((reference, aligned))
     relative = []
@@ -98,5 +101,7 @@ def _checked(poses: np.ndarray) -> np.ndarray:
     if poses.ndim != 3 or poses.shape[1:] != (4, 4):
         raise ValueError(f"poses have shape {poses.shape}, expected [T, 4, 4]")
     if not np.isfinite(poses).all():
-        raise ValueError(f"{int((~np.isfinite(poses).all((1, 2))).sum())} of {len(poses)} poses hold NaN or inf")
+        raise ValueError(
+            f"{int((~np.isfinite(poses).all((1, 2))).sum())} of {len(poses)} poses hold NaN or inf"
+        )
     return poses

@@ -90,7 +90,9 @@ def tapvid3d_scores(
         false = (estimate_visible & known & ~(truth_visible & near)).sum()
         jaccard.append(float(hits / (truth_visible.sum() + false)))
     accuracy = float((estimate_visible == truth_visible)[known].mean())
-    return TrackScores(float(np.mean(jaccard)), float(np.mean(within)), accuracy, tuple(jaccard), tuple(within))
+    return TrackScores(
+        float(np.mean(jaccard)), float(np.mean(within)), accuracy, tuple(jaccard), tuple(within)
+    )
 
 
 def track_pixel_errors(

@@ -1,0 +1,82 @@
+"""Find every readable sequence under a folder, whatever its layout."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from d4rt_ros.evaluation.readers import euroc, kitti, seven_scenes, tapvid3d, tum
+from d4rt_ros.evaluation.readers.checks import check_depth
+from d4rt_ros.evaluation.sequence import DataError, Sequence
+
+_log = logging.getLogger(__name__)
+_DEPTH = 4
+
+
+class _Layout(Protocol):
+    def matches(self, path: Path) -> bool:
+        """True if this is one sequence of the layout."""
+
+    def read(self, path: Path) -> Sequence:
+        """Read it, or raise DataError."""
+
+
+LAYOUTS: tuple[_Layout, ...] = (seven_scenes, tum, euroc, kitti, tapvid3d)
+
+
+def open_sequences(folder: str | Path, refuse: Callable[[str], None] = _log.warning) -> list[Sequence]:
+    """Open all sequences in a folder (one sequence, or folders of them up to four deep).
+
+    Known layouts: 7-Scenes, TUM RGB-D, EuRoC, KITTI odometry, KITTI with velodyne depth, TAPVid-3D (.npz).
+
+    Args:
+        folder: where to look.
+        refuse: told, in a sentence that begins with its name, about every sequence that is broken.
+
+    Returns:
+        The sound ones, in order of path, with different names.
+
+    Raises:
+        DataError: nothing to look at, no sequence of a known layout, or every one of them is broken.
+    """
+    root = Path(folder)
+    if not root.exists():
+        raise DataError(f"{root}: no such folder")
+    opened: list[Sequence] = []
+    refusals: list[str] = []
+    for path, layout in _places(root, _DEPTH):
+        try:
+            sequence = layout.read(path)
+            check_depth(sequence)
+            opened.append(sequence)
+        except (DataError, OSError) as error:
+            refusals.append(str(error))
+            refuse(str(error))
+    if not opened:
+        known = "7-Scenes, TUM RGB-D, EuRoC, KITTI or TAPVid-3D"
+        raise DataError("; ".join(refusals) if refusals else f"{root}: no sequence in the layout of {known}")
+    return _with_different_names(opened, root)
+
+
+def _places(path: Path, depth: int) -> Iterator[tuple[Path, _Layout]]:
+    for layout in LAYOUTS:
+        if layout.matches(path):
+            yield path, layout
+            return
+    if depth > 0 and path.is_dir():
+        for child in sorted(path.iterdir()):
+            if not child.name.startswith(".") and (child.is_dir() or child.suffix == ".npz"):
+                yield from _places(child, depth - 1)
+
+
+def _with_different_names(sequences: list[Sequence], root: Path) -> list[Sequence]:
+    seen: dict[str, int] = {}
+    out = []
+    for sequence in sequences:
+        seen[sequence.name] = seen.get(sequence.name, 0) + 1
+        number = seen[sequence.name]
+        out.append(sequence if number == 1 else replace(sequence, name=f"{sequence.name}#{number}"))
+    return out

@@ -1,0 +1,254 @@
+"""Every layout gives back the recording that was written in it, and says by name what is broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import sequences_on_disk as disk
+from d4rt_ros.evaluation.readers import open_sequences
+from d4rt_ros.evaluation.readers.files import missing_numbers, nearest
+from d4rt_ros.evaluation.sequence import DataError, Frames, Sequence
+
+
+def _open(path: Path) -> Sequence:
+    (sequence,) = open_sequences(path)
+    return sequence
+
+
+def _same_images(sequence: Sequence) -> None:
+    assert len(sequence) == disk.COUNT
+    for i, image in enumerate(disk.images()):
+        assert sequence.images[i].dtype == np.uint8
+        np.testing.assert_array_equal(sequence.images[i], image)
+
+
+def _same_depth(sequence: Sequence, within: float) -> None:
+    assert sequence.depth is not None
+    for i, depth in enumerate(disk.depths()):
+        assert sequence.depth[i].dtype == np.float32
+        np.testing.assert_allclose(sequence.depth[i], depth, atol=within)
+
+
+def _same_poses(sequence: Sequence) -> None:
+    assert sequence.world_from_camera is not None
+    np.testing.assert_allclose(sequence.world_from_camera, disk.poses(), atol=1e-6)
+
+
+def test_seven_scenes(tmp_path: Path) -> None:
+    sequence = _open(disk.seven_scenes(tmp_path / "kitchen"))
+    assert (sequence.name, sequence.layout, sequence.static) == ("kitchen", "7-Scenes", True)
+    _same_images(sequence)
+    _same_depth(sequence, 5.1e-4)
+    _same_poses(sequence)
+    np.testing.assert_allclose(sequence.intrinsics, disk.K)
+    assert sequence.stamps[3] == 100_000_000
+
+
+def test_tum(tmp_path: Path) -> None:
+    sequence = _open(disk.tum(tmp_path / "rgbd_dataset_freiburg3_desk"))
+    _same_images(sequence)
+    _same_depth(sequence, 1.1e-4)
+    _same_poses(sequence)
+    assert sequence.intrinsics is not None
+    assert sequence.intrinsics[0, 2] == pytest.approx(320.1 + 0.5)
+    assert sequence.stamps[0] == 1305031452791720000
+    assert sequence.stamps[1] == 1305031452825053000
+    assert sequence.static
+    assert not _open(disk.tum(tmp_path / "rgbd_dataset_freiburg3_walking_xyz")).static
+
+
+def test_tum_fr1_is_undistorted(tmp_path: Path) -> None:
+    sequence = _open(disk.tum(tmp_path / "rgbd_dataset_freiburg1_xyz"))
+    assert sequence.intrinsics is not None and sequence.depth is not None
+    assert sequence.intrinsics[1, 2] == pytest.approx(255.3 + 0.5)
+    assert "undistorted" in " ".join(sequence.notes)
+    # These small images lie in the corner of fr1's, where its lens moves pixels most.
+    assert np.abs(sequence.images[0].astype(int) - disk.images()[0]).max() > 20
+    inside = np.isfinite(sequence.depth[0])
+    assert 0.1 < inside.mean() < 1  # nothing is seen beyond the border
+    assert set(np.unique(sequence.depth[0][inside].round(3))) <= set(np.unique(disk.depths()[0].round(3)))
+
+
+def test_tum_short_form(tmp_path: Path) -> None:
+    sequence = _open(disk.tum_short(tmp_path / "desk"))
+    _same_images(sequence)
+    _same_depth(sequence, 1.1e-4)
+    _same_poses(sequence)
+    np.testing.assert_allclose(sequence.intrinsics, disk.K)
+
+
+def test_euroc(tmp_path: Path) -> None:
+    sequence = _open(disk.euroc(tmp_path / "V1_01_easy"))
+    assert (sequence.name, sequence.layout, sequence.depth) == ("V1_01_easy", "EuRoC", None)
+    _same_images(sequence)
+    _same_poses(sequence)
+    np.testing.assert_allclose(sequence.intrinsics, disk.K)
+    assert sequence.stamps[0] == disk.EUROC_START
+    assert _open(tmp_path / "V1_01_easy" / "mav0").name == "V1_01_easy"
+    bent = _open(disk.euroc(tmp_path / "V2", distortion=(-0.3, 0.1, 0.0, 0.0)))
+    plain = disk.images()[0]
+    assert np.abs(bent.images[0].astype(int) - plain).max() > 5
+    np.testing.assert_allclose(bent.images[0][25, 30], plain[25, 30], atol=1)  # the principal point stays
+
+
+@pytest.mark.parametrize("velodyne", [False, True])
+def test_kitti_odometry(tmp_path: Path, velodyne: bool) -> None:
+    sequence = _open(disk.kitti(tmp_path / "dataset", velodyne=velodyne))
+    assert (sequence.name, sequence.static) == ("07", False)
+    _same_images(sequence)
+    _same_poses(sequence)
+    np.testing.assert_allclose(sequence.intrinsics, disk.K)
+    assert sequence.stamps[2] == 207_400_000
+    if not velodyne:
+        assert sequence.depth is None
+        return
+    assert sequence.depth is not None
+    drawn = sequence.depth[2]
+    seen = np.isfinite(drawn)
+    assert 0.3 < seen.mean() < 0.4
+    np.testing.assert_allclose(drawn[seen], 10 * disk.depths()[2][seen], rtol=1e-4)
+
+
+def test_kitti_without_poses(tmp_path: Path) -> None:
+    sequence = _open(disk.kitti(tmp_path / "dataset", with_poses=False))
+    assert sequence.world_from_camera is None
+    assert len(sequence) == disk.COUNT
+
+
+def test_kitti_drawn(tmp_path: Path) -> None:
+    sequence = _open(disk.kitti_drawn(tmp_path / "drive"))
+    _same_images(sequence)
+    assert sequence.depth is not None and sequence.world_from_camera is None
+    assert np.isfinite(sequence.depth[0]).mean() == pytest.approx(1 / 7, abs=0.01)
+    (tmp_path / "drive" / "camera-intrinsics.txt").unlink()
+    with pytest.raises(DataError, match="drive: no camera-intrinsics.txt"):
+        open_sequences(tmp_path / "drive")
+
+
+def test_tapvid3d(tmp_path: Path) -> None:
+    sequence = _open(disk.tapvid3d(tmp_path / "adt" / "room_3.npz"))
+    assert (sequence.name, len(sequence)) == ("room_3", disk.COUNT)
+    assert np.abs(sequence.images[1].astype(int) - disk.images()[1]).mean() < 5
+    _same_poses(sequence)
+    np.testing.assert_allclose(sequence.intrinsics, disk.K)
+    assert sequence.tracks is not None
+    assert sequence.tracks.xyz.shape == (disk.COUNT, 3, 3)
+    assert not sequence.tracks.visible[2, 2]
+    first = sequence.tracks.xyz[0] @ disk.K.T
+    np.testing.assert_allclose(sequence.tracks.query_uv * disk.SIZE[::-1], first[:, :2] / first[:, 2:])
+    static = _open(disk.tapvid3d(tmp_path / "pstudio.npz", extrinsics_w2c=None))
+    assert static.world_from_camera is None
+
+
+def test_broken_tapvid3d_is_refused(tmp_path: Path) -> None:
+    queries = np.array([[1.0, 1, 0], [1, 1, 99], [np.nan, 1, 0]])
+    odd = _open(disk.tapvid3d(tmp_path / "odd.npz", queries_xyt=queries))
+    assert odd.tracks is not None and odd.tracks.xyz.shape[1] == 1
+    assert "2 of 3 tracks skipped" in " ".join(odd.notes)
+    disk.tapvid3d(tmp_path / "b" / "bad.npz", tracks_XYZ=np.zeros((2, 3, 3)))
+    with pytest.raises(DataError, match=r"bad: refused, 8 images, tracks \(2, 3, 3\)"):
+        open_sequences(tmp_path / "b")
+    disk.tapvid3d(tmp_path / "c" / "bare.npz", visibility=None)
+    with pytest.raises(DataError, match="bare: refused, no array visibility"):
+        open_sequences(tmp_path / "c")
+    disk.tapvid3d(tmp_path / "d" / "turned.npz", extrinsics_w2c=np.full((8, 4, 4), np.nan))
+    with pytest.raises(DataError, match="turned: refused, extrinsics_w2c"):
+        open_sequences(tmp_path / "d")
+
+
+def test_broken_frames_are_skipped_with_a_count(tmp_path: Path) -> None:
+    folder = disk.seven_scenes(tmp_path / "kitchen")
+    (folder / "frame-000002.depth.png").unlink()
+    (folder / "frame-000003.color.png").unlink()
+    np.savetxt(folder / "frame-000005.pose.txt", np.full((4, 4), np.nan))
+    sequence = _open(folder)
+    assert len(sequence) == 5
+    assert "1 of 7 frames skipped: no depth (frame-000002)" in sequence.notes
+    assert "1 of 7 frames skipped: pose is no rigid motion or holds NaN (frame-000005)" in sequence.notes
+    assert "1 frame numbers are missing" in sequence.notes
+    np.testing.assert_array_equal(sequence.images[2], disk.images()[4])
+    np.testing.assert_allclose(sequence.world_from_camera[2], disk.poses()[4])  # type: ignore[index]
+
+
+def test_mostly_broken_sequences_are_refused_by_name(tmp_path: Path) -> None:
+    folder = disk.seven_scenes(tmp_path / "kitchen")
+    for i in range(4):
+        np.savetxt(folder / f"frame-00000{i}.pose.txt", np.zeros((4, 4)))
+    disk.seven_scenes(tmp_path / "office")
+    told: list[str] = []
+    assert [s.name for s in open_sequences(tmp_path, told.append)] == ["office"]
+    (line,) = told
+    assert line.startswith("kitchen: refused, 4 of 8 frames skipped: pose is no rigid motion or holds NaN")
+    with pytest.raises(DataError, match="kitchen: refused"):
+        open_sequences(folder)
+
+
+def test_broken_tum_and_euroc_are_skipped_with_a_count(tmp_path: Path) -> None:
+    folder = disk.tum(tmp_path / "tum_fr3")
+    lines = (folder / "groundtruth.txt").read_text().splitlines()
+    lines[4:7] = [line.split()[0] + " 0 0 0 nan nan nan nan" for line in lines[4:7]]
+    (folder / "groundtruth.txt").write_text("\n".join(lines[:-3]))
+    next(iter(sorted((folder / "depth").iterdir()))).unlink()
+    notes = " ".join(_open(folder).notes)
+    assert "no depth within" in notes and "holds NaN" in notes and "no pose within" in notes
+    assert len(_open(folder)) == disk.COUNT - 3
+    drone = disk.euroc(tmp_path / "V1")
+    (drone / "mav0" / "cam0" / "data" / f"{disk.EUROC_START}.png").unlink()
+    assert "1 of 8 frames skipped: image file missing" in " ".join(_open(drone).notes)
+
+
+@pytest.mark.parametrize(("per_metre", "factor"), [(5000.0, "0.2"), (250.0, "4"), (1e-4, None)])
+def test_wrong_depth_scale_is_refused(tmp_path: Path, per_metre: float, factor: str | None) -> None:
+    folder = disk.seven_scenes(tmp_path / "kitchen", per_metre=per_metre)
+    with pytest.raises(DataError, match="kitchen: refused, (wrong depth scale|no depth)") as told:
+        open_sequences(folder)
+    if factor is not None:
+        assert float(str(told.value).split()[-1]) == pytest.approx(float(factor), rel=0.2)
+
+
+def test_depth_of_8_bits_or_of_another_size_is_refused(tmp_path: Path) -> None:
+    folder = disk.seven_scenes(tmp_path / "kitchen")
+    path = folder / "frame-000000.depth.png"
+    cv2.imwrite(str(path), np.full(disk.SIZE, 9, np.uint8))
+    with pytest.raises(DataError, match=r"frame-000000.depth.png: depth has to be one channel of 16 bits"):
+        open_sequences(folder)
+    for i in range(disk.COUNT):
+        disk.write_depth(folder / f"frame-00000{i}.depth.png", np.ones((5, 6)), 1000)
+    with pytest.raises(DataError, match=r"kitchen: refused, depth is \(5, 6\), images are \(48, 64\)"):
+        open_sequences(folder)
+
+
+def test_unknown_places_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no sequence in the layout"):
+        open_sequences(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        open_sequences(tmp_path / "nowhere")
+
+
+def test_many_sequences_get_different_names(tmp_path: Path) -> None:
+    disk.seven_scenes(tmp_path / "chess" / "seq-01")
+    disk.seven_scenes(tmp_path / "fire" / "seq-01")
+    disk.tapvid3d(tmp_path / "adt" / "a.npz")
+    assert [s.name for s in open_sequences(tmp_path)] == ["a", "seq-01", "seq-01#2"]
+
+
+def test_parts_of_different_length_are_refused() -> None:
+    frames = Frames(range(3), lambda i: np.full((2, 2, 3), i, np.uint8))
+    assert [int(f[0, 0, 0]) for f in frames[1:]] == [1, 2]
+    with pytest.raises(DataError, match="desk: 2 poses for 3 images"):
+        Sequence("desk", "", frames, np.arange(3), world_from_camera=np.zeros((2, 4, 4)))
+    with pytest.raises(DataError, match="desk: stamps do not rise"):
+        Sequence("desk", "", frames, np.array([0, 2, 2]))
+
+
+def test_nearest_times_by_hand() -> None:
+    stamps = np.array([1.0, 2.0, 4.0])
+    found = nearest(stamps, np.array([0.9, 1.4, 1.6, 3.5, 4.6, 3.0]), 0.5)
+    np.testing.assert_array_equal(found, [0, 0, 1, 2, -1, -1])
+    np.testing.assert_array_equal(nearest(np.array([3.0]), np.array([3.2, 9.0]), 0.5), [0, -1])
+    np.testing.assert_array_equal(nearest(np.array([]), np.array([3.2]), 0.5), [-1])
+    assert missing_numbers([0, 1, 2, 5, 6]) == 2
+    assert missing_numbers([0, 5, 10, 20]) == 1
