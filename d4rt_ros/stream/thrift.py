@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from d4rt_ros.model import Answers, Queries, SceneLike
 
 LEAST_BATCH = 64  # queries; less than that does not save memory worth the name
+PATIENCE = 8  # decodes that fit before twice as much is tried again
 _WHOLE = 1 << 30
 
 Result = TypeVar("Result")
@@ -63,14 +64,18 @@ class BatchLimit:
     """Largest batch that the device took lately; shared by the scenes of one pipeline."""
 
     queries: int = _WHOLE
+    fitted: int = 0
 
     def shrink(self, tried: int) -> None:
         """A batch of `tried` queries did not fit."""
         self.queries = max(LEAST_BATCH, tried // 2)
+        self.fitted = 0
 
     def grow(self) -> None:
-        """All batches fitted: the next call may try twice as much."""
-        self.queries = min(_WHOLE, self.queries * 2)
+        """All batches of a decode fitted; after some of those the next may try twice as much."""
+        self.fitted += 1
+        if self.fitted >= PATIENCE:
+            self.queries, self.fitted = min(_WHOLE, self.queries * 2), 0
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,8 @@ class ThriftyScene:
             start += size
             if start >= total:
                 break
+        self.limit.grow()
         if len(parts) == 1:
-            self.limit.grow()
             return parts[0]
         return type(parts[0])(
             **{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(parts[0])}

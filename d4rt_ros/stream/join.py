@@ -1,0 +1,216 @@
+"""Overlapping windows placed in one world (paper appendix B: Sim(3) on the overlap's surest points)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from d4rt_ros.model.pixels import pixel_grid
+from d4rt_ros.tasks.ask import ask, usable
+from d4rt_ros.tasks.camera import CameraTrack, camera_track
+from d4rt_ros.tasks.geometry import (
+    Array,
+    align,
+    invert,
+    sim3_parts,
+    transform_covariance,
+    transform_poses,
+)
+
+if TYPE_CHECKING:
+    from d4rt_ros.model import SceneLike
+
+# REP-103: the world's x is the first camera's z, its y is -x, its z is -y.
+WORLD_FROM_FIRST: Array = np.array(
+    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+SUREST = 0.85  # share of the overlap's points that is used, by confidence (paper appendix B)
+MAX_RESIDUAL = 0.25  # of the points' median distance; beyond it two windows do not show the same scene
+MIN_INLIERS = 0.4  # share of the points that must agree; below it the fit has latched on to a part
+MAX_FRAMES = 4  # shared frames that points are asked in
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A window in the world of its segment.
+
+    Attributes:
+        scene: the window.
+        world_from_scene: [4, 4] Sim(3) from the reference camera, in the scene's units, to the world.
+        poses: [T, 4, 4] world_from_camera, units of the segment.
+        covariance: [T, 6, 6] of (x, y, z, rx, ry, rz) about the world's axes; grows with every join.
+        reference: index of the frame whose camera world_from_scene starts from.
+        segment: number of the segment.
+        residual: robust deviation of the joined points over their median distance; None where not joined.
+        note: what went wrong, in a sentence; empty when nothing did.
+    """
+
+    scene: SceneLike
+    world_from_scene: Array
+    poses: Array
+    covariance: Array
+    reference: int
+    segment: int
+    residual: float | None
+    note: str
+
+    @property
+    def scale(self) -> float:
+        """Units of the segment per unit of the scene."""
+        return sim3_parts(self.world_from_scene)[0]
+
+
+@dataclass(frozen=True)
+class Unplaced:
+    """A window whose cameras could not be found; the next window begins a segment.
+
+    Attributes:
+        segment: number of the segment that ended.
+        note: why, in a sentence.
+    """
+
+    segment: int
+    note: str
+
+
+class Joiner:
+    """Places window after window; keeps nothing but the last one.
+
+    The frames that two windows share carry the join: both windows are asked for the same points at the same
+    instants (so moving things do no harm), each in its reference camera, and one Sim(3) takes one set to the
+    other. The reference is the newest frame that is shared with the window before, near the window's middle.
+
+    Args:
+        grid: grid x grid points a frame, for poses and for joins.
+        max_residual: of the points' distance, beyond which a join is lost.
+    """
+
+    def __init__(self, grid: int = 8, max_residual: float = MAX_RESIDUAL) -> None:
+        """Begin with segment 0 at the first window."""
+        self._grid, self._max_residual = grid, max_residual
+        self._last: Placed | None = None
+        self._end: Array | None = None  # where the camera was when it was last known
+        self._segment = -1
+
+    @property
+    def last(self) -> Placed | None:
+        """The window that the next one can be joined to."""
+        return self._last
+
+    def place(self, scene: SceneLike, starts_segment: bool = False) -> Placed | Unplaced:
+        """Place a window.
+
+        Args:
+            scene: the window; frames with equal stamps are the same images.
+            starts_segment: do not try to join it: the stream broke, the world starts anew at the origin.
+
+        Returns:
+            Placed, or Unplaced where its own camera motion cannot be found. A lost join gives a new segment
+            that begins where the camera was last seen, and a note.
+        """
+        last = self._last
+        if starts_segment:
+            last = self._last = self._end = None
+        shared = _shared(last.scene, scene) if last is not None else []
+        reference = shared[-1][1] if shared else 0
+        track = camera_track(scene, reference, self._grid)
+        if not track.ok:
+            self._last = None
+            return Unplaced(max(self._segment, 0), f"camera motion not found: {track.reason}")
+        note = "" if self._end is None or last is not None else "new segment: the last window had no camera motion"
+        placed = None
+        if last is not None:
+            placed, note = self._join(last, scene, track, shared)
+        if placed is None:
+            placed = self._begin(scene, track, note)
+        self._last, self._end = placed, placed.poses[-1]
+        return placed
+
+    def _begin(self, scene: SceneLike, track: CameraTrack, note: str) -> Placed:
+        """A new segment, at the origin or, after a lost join, where the camera was last seen."""
+        self._segment += 1
+        start = WORLD_FROM_FIRST if self._end is None else self._end
+        poses = _filled(track)
+        world = start @ invert(poses[0])
+        poses = transform_poses(world, poses)
+        covariance = _covariance(world, poses, track, np.zeros((6, 6)))
+        return Placed(scene, world, poses, covariance, track.reference, self._segment, None, note)
+
+    def _join(
+        self, last: Placed, scene: SceneLike, track: CameraTrack, shared: list[tuple[int, int]]
+    ) -> tuple[Placed | None, str]:
+        """The window joined to the last one; or None and why the join is lost."""
+        if not shared:
+            return None, "new segment: no frame is shared with the last window"
+        few = [shared[i] for i in np.unique(np.linspace(0, len(shared) - 1, MAX_FRAMES).round().astype(int))]
+        target, sure_t = _points(last.scene, [f[0] for f in few], last.reference, self._grid)
+        source, sure_s = _points(scene, [f[1] for f in few], track.reference, self._grid)
+        fit = align(source, target, _weights(source, target, np.minimum(sure_t, sure_s)), with_scale=True)
+        if not fit.ok:
+            return None, f"new segment: the windows could not be joined: {fit.reason}"
+        residual = fit.residual / float(np.median(np.linalg.norm(target[fit.weights > 0], axis=-1)))
+        if residual > self._max_residual or fit.inlier_share < MIN_INLIERS:
+            return None, (
+                f"new segment: the join is lost, points differ by {100 * residual:.0f} % of their distance "
+                f"(at most {100 * self._max_residual:.0f} %) and {100 * fit.inlier_share:.0f} % agree "
+                f"(at least {100 * MIN_INLIERS:.0f} %)"
+            )
+        world = last.world_from_scene @ fit.matrix
+        poses = transform_poses(world, _filled(track))
+        step = poses[track.reference, :3, 3] - last.poses[last.reference, :3, 3]
+        anchor = _carried(last.covariance[last.reference], step[None])[0]
+        anchor = anchor + transform_covariance(last.world_from_scene, fit.covariance)
+        covariance = _covariance(world, poses, track, anchor)
+        return Placed(scene, world, poses, covariance, track.reference, last.segment, residual, ""), ""
+
+
+def _shared(last: SceneLike, scene: SceneLike) -> list[tuple[int, int]]:
+    """Index in the last window and in this one of every frame that both hold, oldest first."""
+    index = {stamp: i for i, stamp in enumerate(last.stamps)}
+    return [(index[stamp], i) for i, stamp in enumerate(scene.stamps) if stamp in index]
+
+
+def _points(scene: SceneLike, frames: list[int], camera: int, grid: int) -> tuple[Array, Array]:
+    """What a grid of pixels of each frame shows at its own time, in one camera: xyz [N, 3], confidence [N]."""
+    u, v = pixel_grid(grid, grid, scene.device)
+    time = torch.tensor(frames, device=scene.device)[:, None]
+    answers = ask(scene, u, v, time, time, camera)
+    sure = torch.where(usable(answers.confidence), answers.confidence, 0.0)
+    return answers.xyz.reshape(-1, 3).double().cpu().numpy(), sure.reshape(-1).double().cpu().numpy()
+
+
+def _weights(source: Array, target: Array, sure: Array) -> Array:
+    """The surest 85 % of the points weigh their confidence, far ones less, the others nothing."""
+    used = sure > 0.0
+    if used.any():
+        used &= sure >= np.quantile(sure[used], 1.0 - SUREST)
+    # The error of an answer grows with distance, beyond the scene's mean depth in proportion to it.
+    distance = np.linalg.norm(source, axis=-1)
+    mean = max(float(distance.mean()), np.finfo(np.float64).tiny)
+    return np.where(used, sure / (1.0 + distance / mean) ** 2, 0.0)
+
+
+def _filled(track: CameraTrack) -> Array:
+    """Poses [T, 4, 4] with those that were not found held from the nearest frame that was."""
+    known = np.flatnonzero(track.posed)
+    nearest = known[np.abs(np.arange(len(track.posed))[:, None] - known).argmin(1)]
+    return np.array(track.reference_from_camera[nearest])
+
+
+def _carried(covariance: Array, arms: Array) -> Array:
+    """What a pose's covariance [6, 6] means [N, 6, 6] at arms [N, 3] from it: its rotation moves what is far."""
+    lever = np.tile(np.eye(6), (len(arms), 1, 1))
+    x, y, z = arms.T
+    lever[:, 0, 4], lever[:, 0, 5] = z, -y
+    lever[:, 1, 3], lever[:, 1, 5] = -z, x
+    lever[:, 2, 3], lever[:, 2, 4] = y, -x
+    return np.asarray(lever @ covariance @ np.swapaxes(lever, 1, 2))
+
+
+def _covariance(world: Array, poses: Array, track: CameraTrack, anchor: Array) -> Array:
+    """Each pose's own covariance in the world, plus that of the reference camera seen from there."""
+    arms = poses[:, :3, 3] - poses[track.reference, :3, 3]
+    return np.asarray(transform_covariance(world, track.covariance) + _carried(anchor, arms))
