@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import shapes
+from d4rt_ros.training import shapes
+from d4rt_ros.training.shapes import Vec
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,13 @@ class View:
 
     def direction(self, clip: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """x and y of the camera ray (x, y, 1) through (u, v); clip [N] chooses the camera."""
-        focal, centre = self.focal[clip], self.centre[clip]
-        return (u - centre[:, 0]) / focal[:, 0], (v - centre[:, 1]) / focal[:, 1]
+        fx, fy, cx, cy = take(torch.cat((self.focal, self.centre), 1).T.contiguous(), clip)
+        return (u - cx) / fx, (v - cy) / fy
+
+
+def take(table: Tensor, index: Tensor) -> Vec:
+    """Columns of a table [C, K] at [N], as C tensors [N]; several times faster on a CPU than indexing rows."""
+    return tuple(row.index_select(0, index) for row in table)
 
 
 def inverse3(m: Tensor) -> Tensor:
@@ -65,7 +71,7 @@ class Caster:
         origin = (self.world_to_local @ (eye - offset)[..., None])[..., 0]
         self.kind = world.kind[:, None].expand(b, t, p).reshape(-1)
         self.half_length = world.half_length[:, None].expand(b, t, p).reshape(-1)
-        self.ray = torch.cat((ray.reshape(-1, 9), origin.reshape(-1, 3), self.half_length[:, None]), -1)
+        self.ray = torch.cat((ray.reshape(-1, 9), origin.reshape(-1, 3)), -1).T.contiguous()  # [12, K]
         self._bound(linear, offset, rotation, eye)
 
     def _bound(self, linear: Tensor, offset: Tensor, rotation: Tensor, eye: Tensor) -> None:
@@ -83,26 +89,25 @@ class Caster:
         scale = view.focal[:, None, None, :, None] / z.clamp_min(shapes.NEAR)[..., None, :]
         uv = xyz[..., :2, :] * scale + view.centre[:, None, None, :, None]
         low, high = uv.amin(-1), uv.amax(-1)
-        crosses = (z < shapes.NEAR).any(-1, keepdim=True)
+        behind = z < shapes.NEAR
+        crosses = behind.any(-1, keepdim=True)
         low = torch.where(crosses, -torch.inf, low)
         high = torch.where(crosses, torch.inf, high)
-        unseen = (z < shapes.NEAR).all(-1) | (self.world.kind == shapes.EMPTY)[:, None]
+        unseen = behind.all(-1) | (self.world.kind == shapes.EMPTY)[:, None]
         high = torch.where(unseen[..., None], -torch.inf, high)
         self.low, self.high = low.reshape(-1, 2), high.reshape(-1, 2)
 
-    def _meet(self, k: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Depths [N] at which camera rays (x, y, 1) meet primitives k [N], sorted by kind; inf where not."""
-        m = self.ray[k].unbind(-1)
-        d = tuple(m[3 * i] * x + m[3 * i + 1] * y + m[3 * i + 2] for i in range(3))
-        counts = torch.bincount(self.kind[k], minlength=len(shapes.KINDS) + 1).tolist()
+    def _meet(self, kinds: Tensor, o: Vec, d: Vec, half_length: Tensor) -> Tensor:
+        """Depths [N] at which rays meet solids; `kinds` [6] counts the rays of each kind, which come in order."""
         parts, start = [], 0
-        for kind, count in enumerate(counts):
+        for kind, count in enumerate(kinds.tolist()):
             if count:
                 cut = slice(start, start + count)
-                o = tuple(a[cut] for a in m[9:12])
-                parts.append(shapes.intersect(kind, o, tuple(a[cut] for a in d), m[12][cut]))  # type: ignore[arg-type]
+                parts.append(
+                    shapes.intersect(kind, tuple(a[cut] for a in o), tuple(a[cut] for a in d), half_length[cut])
+                )
                 start += count
-        return torch.cat(parts) if parts else x
+        return torch.cat(parts) if parts else half_length
 
     def image(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Nearest surfaces at all pixel centres.
@@ -115,27 +120,34 @@ class Caster:
         first = (self.low * scale - 0.5).ceil().clamp_min(0)
         last = torch.minimum((self.high * scale - 0.5).floor(), scale - 1)
         extent = (last - first + 1).clamp_min(0).long()
-        area = extent[:, 0] * extent[:, 1]
-        k = area.nonzero()[:, 0]
-        k = k[self.kind[k].argsort(stable=True)]
-        area, extent, corner = area[k], extent[k], first[k].long()
-        pair = torch.repeat_interleave(area)
-        within = torch.arange(len(pair), device=pair.device) - (area.cumsum(0) - area)[pair]
-        columns = extent[:, 0][pair]
-        row = torch.div(within, columns, rounding_mode="floor")
-        column = within - row * columns + corner[:, 0][pair]
-        row = row + corner[:, 1][pair]
-        k = k[pair]
+        box = (extent[:, 0] * extent[:, 1]).nonzero()[:, 0]
+        box = box[self.kind[box].argsort(stable=True)]
+        # a run is one row of pixels in one box
+        rows, columns = extent[box].unbind(-1)[::-1]
+        k = torch.repeat_interleave(box, rows)
+        row = _count_up(rows) + first[box, 1].long().repeat_interleave(rows)
+        length = columns.repeat_interleave(rows)
+        column = first[k, 0].long()
         frame = torch.div(k, p, rounding_mode="floor")
-        pixel = (frame * height + row) * width + column
-        axis_u = (torch.arange(width, device=k.device) + 0.5) / width
-        axis_v = (torch.arange(height, device=k.device) + 0.5) / height
-        axis_x = (axis_u - self.view.centre[:, :1]) / self.view.focal[:, :1]  # [B, W]
-        axis_y = (axis_v - self.view.centre[:, 1:]) / self.view.focal[:, 1:]
         clip = torch.div(frame, t, rounding_mode="floor")
-        x = axis_x.reshape(-1)[clip * width + column]
-        y = axis_y.reshape(-1)[clip * height + row]
-        return _nearest(self._meet(k, x, y), pixel, k, b * t * height * width)
+        y = ((row + 0.5) / height - self.view.centre[clip, 1]) / self.view.focal[clip, 1]
+        m = take(self.ray, k)
+        start = length.cumsum(0) - length
+        total = int(length.sum())
+        run = torch.repeat_interleave(length, output_size=total)
+        axis = (torch.arange(width, device=k.device) + 0.5) / width
+        axis = ((axis - self.view.centre[:, :1]) / self.view.focal[:, :1]).reshape(-1).to(y.dtype)  # [B*W]
+        count = torch.arange(total, device=k.device)
+        x = axis.index_select(0, count + (clip * width + column - start).index_select(0, run))
+        pixel = count + ((frame * height + row) * width + column - start).index_select(0, run)
+        d = tuple(
+            torch.addcmul((m[3 * i + 1] * y + m[3 * i + 2]).index_select(0, run), m[3 * i].index_select(0, run), x)
+            for i in range(3)
+        )
+        o = tuple(m[i].index_select(0, run) for i in (9, 10, 11))
+        kinds = torch.zeros(6, dtype=torch.int64, device=k.device).scatter_add_(0, self.kind[k], length)
+        depth = self._meet(kinds, o, d, self.half_length[k].index_select(0, run))
+        return _nearest(depth, pixel, k.index_select(0, run), b * t * height * width)
 
     def points(self, clip: Tensor, frame: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest surfaces through (u, v) [N] of frames `frame` [N] of clips `clip` [N]; as `image`, [N] each."""
@@ -150,21 +162,34 @@ class Caster:
         )
         query, slot = inside.nonzero(as_tuple=True)
         k = cell[query] * p + slot
-        order = self.kind[k].argsort(stable=True)
+        kind = self.kind[k]
+        order = kind.argsort(stable=True)
         query, k = query[order], k[order]
         x, y = self.view.direction(clip, u, v)
-        return _nearest(self._meet(k, x[query], y[query]), query, k, len(u))
+        o, d = self.ray_in(k, x[query], y[query])
+        depth = self._meet(torch.bincount(kind, minlength=6), o, d, self.half_length[k])
+        return _nearest(depth, query, k, len(u))
 
-    def local(self, k: Tensor, x: Tensor, y: Tensor, depth: Tensor) -> Tensor:
-        """Hit points [N, 3] in the coordinates of primitives k."""
-        m = self.ray[k]
-        d = torch.stack([m[:, 3 * i] * x + m[:, 3 * i + 1] * y + m[:, 3 * i + 2] for i in range(3)], -1)
-        return m[:, 9:12] + depth[:, None] * d
+    def ray_in(self, k: Tensor, x: Tensor, y: Tensor) -> tuple[Vec, Vec]:
+        """Origins and directions (three [N] each) of camera rays (x, y, 1) in the coordinates of primitives k."""
+        m = take(self.ray, k)
+        return m[9:], tuple(torch.addcmul(torch.addcmul(m[3 * i + 2], m[3 * i], x), m[3 * i + 1], y) for i in range(3))
+
+    def local(self, k: Tensor, x: Tensor, y: Tensor, depth: Tensor) -> Vec:
+        """Hit points (three [N]) in the coordinates of primitives k."""
+        o, d = self.ray_in(k, x, y)
+        return tuple(torch.addcmul(a, depth, b) for a, b in zip(o, d, strict=True))
+
+
+def _count_up(counts: Tensor) -> Tensor:
+    """0 .. c-1 for each c of counts, one after the other."""
+    start = counts.cumsum(0) - counts
+    return torch.arange(int(counts.sum()), device=counts.device) - start.repeat_interleave(counts)
 
 
 def _nearest(depth: Tensor, ray: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Per ray the smallest depth and the primitive that has it (the highest index on a tie, on every device)."""
     best = depth.new_full((count,), torch.inf).scatter_reduce_(0, ray, depth, "amin")
-    won = (depth == best[ray]) & depth.isfinite()
-    winner = k.new_zeros(count).scatter_reduce_(0, ray[won], k[won], "amax")
-    return best, winner
+    won = ((depth == best.index_select(0, ray)) & (depth < shapes.MISS)).nonzero()[:, 0]
+    winner = k.new_zeros(count).scatter_reduce_(0, ray.index_select(0, won), k.index_select(0, won), "amax")
+    return best.masked_fill(best > shapes.MISS, torch.inf), winner

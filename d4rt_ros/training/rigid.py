@@ -75,6 +75,20 @@ def move(transform: Tensor, points: Tensor) -> Tensor:
     return (transform[..., :3] @ points[..., None])[..., 0] + transform[..., 3]
 
 
+def dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    """Inner product of vectors kept as tuples of [N]."""
+    total = a[0] * b[0]
+    for x, y in zip(a[1:], b[1:], strict=True):
+        total = torch.addcmul(total, x, y)
+    return total
+
+
+def unit3(v: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Unit vectors of vectors kept as tuples of [N]."""
+    inverse = dot(v, v).clamp_min(1e-24).rsqrt()
+    return tuple(c * inverse for c in v)
+
+
 def unit(vector: Tensor) -> Tensor:
     """Unit vectors along the last axis; zero stays zero."""
     return vector / vector.norm(dim=-1, keepdim=True).clamp_min(1e-12)

@@ -16,10 +16,11 @@ from d4rt_ros.training import shapes
 from d4rt_ros.training.cameras import camera_paths
 from d4rt_ros.training.cameras import Path as CameraPath
 from d4rt_ros.training.layout import Layout, compose
-from d4rt_ros.training.raycast import Caster, View, World
-from d4rt_ros.training.rigid import Random, move, unit
+from d4rt_ros.training.raycast import Caster, View, World, take
+from d4rt_ros.training.rigid import Random, dot, move, unit, unit3
 from d4rt_ros.training.sensor import SensorSettings, capture
 from d4rt_ros.training.shading import Light, Materials, paint, surface_uv
+from d4rt_ros.training.shapes import Vec
 from d4rt_ros.training.textures import TextureBank
 from d4rt_ros.training.truth import Truth
 
@@ -61,6 +62,18 @@ class SceneRecipe:
         """The same with a named amount of motion: 'little', 'medium' or 'much'."""
         factor = MOTION_LEVELS[level]
         return replace(self, camera_motion=factor, object_motion=factor)
+
+
+@dataclass(frozen=True)
+class _Rays:
+    """Some pixels of a batch: clip and frame (flat over [B, T]), primitive k, ray (x, y, 1), depth; all [N]."""
+
+    clip: Tensor
+    frame: Tensor
+    k: Tensor
+    x: Tensor
+    y: Tensor
+    depth: Tensor
 
 
 class ProceduralScenes:
@@ -124,50 +137,78 @@ class SceneBatch:
         b, t, p = self.caster.size
         height, width = self.recipe.size
         depth, k = self.caster.image(height, width)
-        pixel = torch.arange(len(depth))
-        frame = torch.div(pixel, height * width, rounding_mode="floor")
-        clip = torch.div(frame, t, rounding_mode="floor")
-        u, v = ((pixel % width) + 0.5) / width, ((torch.div(pixel, width, rounding_mode="floor") % height) + 0.5) / height
-        x, y = self.view.direction(clip, u, v)
         hit = depth.isfinite()
-        motion = torch.zeros_like(depth)
-        direction = torch.stack((x, y, torch.ones_like(x)), -1)
-        rotation = self.world_from_camera[..., :3, :3].reshape(-1, 3, 3)
-        colour = torch.zeros(len(depth), 3)
-        sky = (~hit).nonzero()[:, 0]
-        if len(sky):
-            way = (rotation[frame[sky]] @ direction[sky][..., None])[..., 0]
-            colour[sky] = light.sky(clip[sky], way, bank)
-        seen = hit.nonzero()[:, 0]
-        k, clip, frame, z = k[seen], clip[seen], frame[seen], depth[seen]
-        local = self.caster.local(k, x[seen], y[seen], z)
-        kind = self.caster.kind[k]
-        gradient = shapes.local_normal(kind, local, self.caster.half_length[k])
-        normal = unit((gradient[:, None] @ self.caster.world_to_local.view(-1, 3, 3)[k])[:, 0])
-        pose = self.layout.world.pose.reshape(-1, 3, 4)
-        point = move(pose[k], local)
-        step = torch.where(frame % t < t - 1, p, -p) if t > 1 else torch.zeros_like(k)
-        motion[seen] = (move(pose[k + step], local) - point).norm(dim=-1)
-        eye = self.world_from_camera[..., :3, 3].reshape(-1, 3)[frame]
-        away = point - eye
-        facing = (normal * away).sum(-1)
-        normal = torch.where(facing[:, None] > 0, -normal, normal)
-        slot = clip * p + k % p
-        m = materials.flat()
-        half = self.layout.half.reshape(-1, 3)[slot]
-        mu, mv = surface_uv(local, gradient, half)
-        scale = m.scale[slot]
-        pixel_angle = torch.maximum(1 / (width * self.view.focal[:, 0]), 1 / (height * self.view.focal[:, 1]))
-        cosine = (facing.abs() / away.norm(dim=-1)).clamp_min(0.15)
-        footprint = z * pixel_angle[clip] / cosine * scale
-        shift = m.shift[slot]
-        pattern = bank.sample(m.texture[slot], mu * scale + shift[:, 0], mv * scale + shift[:, 1], footprint)
-        stain = bank.sample(m.stain[slot], mu * 0.23 + shift[:, 1], mv * 0.23, footprint * 0.23 / scale)
-        albedo = torch.lerp(m.dark[slot], m.bright[slot], pattern)
-        albedo = albedo * (1 + m.stain_strength[slot][:, None] * (2 * stain - 1))
-        colour[seen] = light.shade(clip, frame, point, normal, eye, albedo, m.gloss[slot])
+        motion, colour = torch.zeros_like(depth), depth.new_zeros(3, len(depth))
+        shades = (
+            (self._sky, (~hit).nonzero()[:, 0]),
+            (self._surface, hit.nonzero()[:, 0]),
+        )
+        for shade, pixel in shades:
+            if len(pixel):
+                frame = torch.div(pixel, height * width, rounding_mode="floor")
+                clip = torch.div(frame, t, rounding_mode="floor")
+                u = (pixel % width + 0.5) / width
+                v = (torch.div(pixel, width, rounding_mode="floor") % height + 0.5) / height
+                x, y = self.view.direction(clip, u, v)
+                rgb, speed = shade(_Rays(clip, frame, k[pixel], x, y, depth[pixel]), materials, light, bank)
+                for channel, values in zip(colour, rgb, strict=True):
+                    channel[pixel] = values
+                if speed is not None:
+                    motion[pixel] = speed
         self.depth, self.motion = depth.view(b, t, height, width), motion.view(b, t, height, width)
-        return colour.view(b, t, height, width, 3).permute(0, 1, 4, 2, 3)
+        return colour.view(3, b, t, height, width).permute(1, 2, 0, 3, 4)
+
+    def _way(self, rays: _Rays, reach: Tensor) -> Vec:
+        """Rays of length `reach` along the optical axis, turned into the world."""
+        table = self.world_from_camera[..., :3, :3].reshape(-1, 9).T.contiguous()
+        m = take(table, rays.frame)
+        camera = (rays.x * reach, rays.y * reach, reach)
+        return tuple(dot(m[3 * i : 3 * i + 3], camera) for i in range(3))
+
+    def _sky(self, rays: _Rays, _: Materials, light: Light, bank: TextureBank) -> tuple[Vec, None]:
+        return light.sky(rays.clip, self._way(rays, torch.ones_like(rays.x)), bank), None
+
+    def _surface(self, rays: _Rays, materials: Materials, light: Light, bank: TextureBank) -> tuple[Vec, Tensor]:
+        """Colours of the pixels that meet something, and the speed there in metres a frame."""
+        _, t, p = self.caster.size
+        k = rays.k
+        local = self.caster.local(k, rays.x, rays.y, rays.depth)
+        gradient = shapes.local_normal(self.caster.kind[k], local, self.caster.half_length[k])
+        inverse = take(self.caster.world_to_local.reshape(-1, 9).T.contiguous(), k)
+        normal = unit3(tuple(dot(gradient, inverse[i::3]) for i in range(3)))
+        away = self._way(rays, rays.depth)
+        facing = dot(normal, away)
+        side = -torch.copysign(torch.ones_like(facing), facing)
+        normal = tuple(c * side for c in normal)
+        eye = take(self.world_from_camera[..., :3, 3].reshape(-1, 3).T.contiguous(), rays.frame)
+        point = tuple(a + b for a, b in zip(eye, away, strict=True))
+        slot = rays.clip * p + k % p
+        m = take(torch.cat((materials.table(), self.layout.half.reshape(-1, 3).T)), slot)
+        mu, mv = surface_uv(local, gradient, m[13:])
+        height, width = self.recipe.size
+        angle = torch.maximum(1 / (width * self.view.focal[:, 0]), 1 / (height * self.view.focal[:, 1]))
+        squint = dot(away, away).sqrt() / facing.abs().clamp_min(1e-6)
+        footprint = rays.depth * angle.index_select(0, rays.clip) * squint.clamp_max(6)
+        pattern = bank.sample(m[0], mu * m[1] + m[2], mv * m[1] + m[3], footprint * m[1])
+        stain = bank.sample(m[10], mu * 0.23 + m[3], mv * 0.23, footprint * 0.23)[0]
+        stain = 1 + m[11] * (2 * stain - 1)
+        albedo = tuple(torch.lerp(m[4 + i], m[7 + i], pattern[i]) * stain for i in range(3))
+        return light.shade(rays.clip, rays.frame, point, normal, away, albedo, m[12]), self._speed(k, local)
+
+    def _speed(self, k: Tensor, local: Vec) -> Tensor:
+        """Distance that points fixed to primitives k move to the next frame (from the one before, in the last)."""
+        pose = self.layout.world.pose
+        if pose.shape[1] == 1:
+            return torch.zeros_like(local[0])
+        step = pose[:, 1:] - pose[:, :-1]
+        step = torch.cat((step, step[:, -1:]), 1).reshape(-1, 12)
+        moving = (step != 0).any(-1)[k].nonzero()[:, 0]
+        m = take(step.T.contiguous(), k[moving])
+        x = tuple(c[moving] for c in local)
+        moved = tuple(dot(m[4 * i : 4 * i + 3], x) + m[4 * i + 3] for i in range(3))
+        speed = torch.zeros_like(local[0])
+        speed[moving] = dot(moved, moved).sqrt()
+        return speed
 
     def answer(self, queries: Queries) -> Truth:
         """Exact truth for queries [B, N]; everything is invalid where the source looks at the sky."""
@@ -195,11 +236,12 @@ def answer(caster: Caster, queries: Queries) -> Truth:
     depth = torch.where(hit, depth, 1.0)
     slot = k % p
     x, y = caster.view.direction(clip, u, v)
-    local = caster.local(k, x, y, depth)
+    hit_at = caster.local(k, x, y, depth)
+    local = torch.stack(hit_at, -1)
     world_pose = caster.world.pose
     start = move(world_pose[clip, source, slot], local)
     end = move(world_pose[clip, target, slot], local)
-    gradient = shapes.local_normal(caster.kind[k], local, caster.half_length[k])
+    gradient = torch.stack(shapes.local_normal(caster.kind[k], hit_at, caster.half_length[k]), -1)
     inverse = caster.world_to_local
 
     def turned(at: Tensor) -> Tensor:

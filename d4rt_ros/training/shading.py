@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.training.layout import Layout
-from d4rt_ros.training.raycast import Caster, View
-from d4rt_ros.training.rigid import Random, unit
+from d4rt_ros.training.raycast import Caster, View, take
+from d4rt_ros.training.rigid import Random, dot, unit, unit3
+from d4rt_ros.training.shapes import Vec
 from d4rt_ros.training.textures import TextureBank
 
 SHADOW_SIDE = 48  # pixels of the light's depth map
@@ -28,9 +29,10 @@ class Materials:
     stain_strength: Tensor
     gloss: Tensor  # strength of highlights
 
-    def flat(self) -> Materials:
-        """The same with [B*P, ...]."""
-        return Materials(*(x.flatten(0, 1) for x in self.__dict__.values()))
+    def table(self) -> Tensor:
+        """[13, B*P] numbers in the order texture, scale, shift 2, dark 3, bright 3, stain, strength, gloss."""
+        columns = [x.flatten(0, 1).float() for x in self.__dict__.values()]
+        return torch.cat([x[:, None] if x.ndim == 1 else x for x in columns], 1).T.contiguous()
 
     def to(self, device: torch.device | str) -> Materials:
         """The same on another device."""
@@ -83,15 +85,14 @@ def paint(r: Random, layout: Layout, bank: TextureBank) -> Materials:
     )
 
 
-def surface_uv(local: Tensor, normal: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+def surface_uv(local: Vec, normal: Vec, half: Vec) -> tuple[Tensor, Tensor]:
     """Texture coordinates in metres: the two axes across the normal's largest one, v down on upright faces."""
-    metric = local * half
-    size = (normal / half).abs()
-    across_x = (size[:, 0] >= size[:, 1]) & (size[:, 0] >= size[:, 2])
-    across_z = ~across_x & (size[:, 2] > size[:, 1])
-    u = torch.where(across_x, metric[:, 1], metric[:, 0])
-    v = torch.where(across_z, metric[:, 1], -metric[:, 2])
-    return u, v
+    metric = tuple(a * b for a, b in zip(local, half, strict=True))
+    nx, ny, nz = ((a / b).abs() for a, b in zip(normal, half, strict=True))
+    across_x = ((nx >= ny) & (nx >= nz)).to(nx.dtype)
+    across_z = ((nz > ny) & (nz > nx)).to(nx.dtype)
+    u = torch.lerp(metric[0], metric[1], across_x)
+    return u, torch.lerp(-metric[2], metric[1], across_z)
 
 
 class Light:
@@ -122,48 +123,57 @@ class Light:
         self.map = self.caster.image(SHADOW_SIDE, SHADOW_SIDE)[0]
         self.frames = frames
 
-    def shadow(self, frame: Tensor, clip: Tensor, point: Tensor) -> Tensor:
-        """Share of light [N] that reaches world points [N, 3] in frames (flat over [B, T]) of clips [N]."""
+    def shadow(self, frame: Tensor, clip: Tensor, point: Vec) -> Tensor:
+        """Share of light [N] that reaches world points in frames (flat over [B, T]) of clips [N]."""
         pose = self.view.world_from_camera[:, 0]
-        local = ((point - pose[clip, :3, 3])[:, None] @ pose[clip, :3, :3])[:, 0]
-        depth = local[:, 2]
-        xy = local[:, :2] / depth.clamp_min(0.05)[:, None] * self.view.focal[clip] + 0.5
-        lit_outside = ((xy < 0.02) | (xy > 0.98)).any(-1) | (depth < 0.05)
-        at = xy.clamp(0, 1) * SHADOW_SIDE - 0.5
-        x0, y0 = at.floor().unbind(-1)
-        fx, fy = at[:, 0] - x0, at[:, 1] - y0
+        rotation = pose[:, :3, :3].transpose(1, 2)
+        table = torch.cat((rotation.reshape(-1, 9), -(rotation @ pose[:, :3, 3:])[..., 0], self.view.focal), 1)
+        m = take(table.T.contiguous(), clip)
+        x, y, depth = (dot(m[3 * i : 3 * i + 3], point) + m[9 + i] for i in range(3))
+        scale = SHADOW_SIDE / depth.clamp_min(0.05)
+        half = SHADOW_SIDE / 2 - 0.5
+        x, y = x * scale * m[12], y * scale * m[13]
+        outside = (torch.maximum(x.abs(), y.abs()) > half - 1) | (depth < 0.05)
+        x, y = (x + half).clamp(0, SHADOW_SIDE - 1.001), (y + half).clamp(0, SHADOW_SIDE - 1.001)
+        x0, y0 = x.floor(), y.floor()
+        fx, fy = x - x0, y - y0
+        index = (frame * SHADOW_SIDE + y0.long()) * SHADOW_SIDE + x0.long()
         bias = 0.97 * depth - 0.02
-        total = torch.zeros_like(depth)
-        for dx, wx in ((0, 1 - fx), (1, fx)):
-            for dy, wy in ((0, 1 - fy), (1, fy)):
-                column = (x0 + dx).clamp(0, SHADOW_SIDE - 1).long()
-                row = (y0 + dy).clamp(0, SHADOW_SIDE - 1).long()
-                seen = self.map[(frame * SHADOW_SIDE + row) * SHADOW_SIDE + column]
-                total += wx * wy * (seen > bias).float()
-        return torch.where(lit_outside, 1.0, total)
 
-    def sky(self, clip: Tensor, direction: Tensor, bank: TextureBank) -> Tensor:
-        """Colour [N, 3] of rays [N, 3] that meet nothing: gradient and clouds."""
-        way = unit(direction)
-        height = way[:, 2:].clamp(0, 1).sqrt()
-        colour = self.horizon[clip] * (1 - height) + self.zenith[clip] * height
-        spread = 0.15 / (way[:, 2] + 0.15).clamp_min(0.05)
-        index = self.cloud[clip] % bank.noise
-        cloud = bank.sample(index, way[:, 0] * spread * 2, way[:, 1] * spread * 2, 0.01 * spread)
-        return torch.lerp(colour, torch.ones_like(colour), ((cloud - 0.5) * 2).clamp(0, 1))
+        def lit(offset: int) -> Tensor:
+            return (self.map.index_select(0, index + offset) > bias).float()
+
+        upper, lower = torch.lerp(lit(0), lit(1), fx), torch.lerp(lit(SHADOW_SIDE), lit(SHADOW_SIDE + 1), fx)
+        return torch.maximum(torch.lerp(upper, lower, fy), outside.float())
+
+    def sky(self, clip: Tensor, direction: Vec, bank: TextureBank) -> Vec:
+        """Colour of rays that meet nothing: gradient and clouds."""
+        x, y, z = unit3(direction)
+        height = z.clamp(0, 1).sqrt()
+        m = take(torch.cat((self.horizon, self.zenith), 1).T.contiguous(), clip)
+        spread = 0.3 / (z + 0.15).clamp_min(0.05)
+        index = (self.cloud % bank.noise).index_select(0, clip)
+        cloud = ((bank.sample(index, x * spread, y * spread, 0.005 * spread)[0] - 0.5) * 2).clamp(0, 1)
+        white = torch.ones_like(cloud)
+        return tuple(torch.lerp(torch.lerp(m[i], m[3 + i], height), white, cloud) for i in range(3))
 
     def shade(
-        self, clip: Tensor, frame: Tensor, point: Tensor, normal: Tensor, eye: Tensor, albedo: Tensor, gloss: Tensor
-    ) -> Tensor:
-        """Colour [N, 3] of surface points with unit normals that face the eye [N, 3]."""
-        to_light = self.position[clip] - point
-        distance = to_light.norm(dim=-1)
-        to_light = to_light / distance[:, None]
-        toward = (normal * to_light).sum(-1).clamp_min(0)
-        fade = torch.where(self.sun[clip], 1.0, 1 / (1 + (distance / self.reach[clip]) ** 2))
-        lit = (toward * fade * self.shadow(frame, clip, point))[:, None] * self.strength[clip]
-        sky = self.ambient[clip] * (0.75 + 0.25 * normal[:, 2:])
-        middle = unit(to_light + unit(eye - point))
-        shine = (normal * middle).sum(-1).clamp_min(0) ** 40
-        highlight = (gloss * shine)[:, None] * (lit > 0) * self.strength[clip]
-        return albedo * (lit + sky) + highlight
+        self, clip: Tensor, frame: Tensor, point: Vec, normal: Vec, away: Vec, albedo: Vec, gloss: Tensor
+    ) -> Vec:
+        """Colour of surface points with unit normals that face the eye; `away` leads from the eye to the point."""
+        table = torch.cat((self.position, self.reach[:, None], self.sun[:, None], self.strength, self.ambient), 1)
+        m = take(table.T.contiguous(), clip)
+        to_light = tuple(a - b for a, b in zip(m[:3], point, strict=True))
+        distance2 = dot(to_light, to_light)
+        inverse = distance2.rsqrt()
+        to_light = tuple(a * inverse for a in to_light)
+        toward = dot(normal, to_light).clamp_min(0)
+        fade = torch.maximum(m[4], (1 + distance2 / (m[3] * m[3])).reciprocal())
+        lit = toward * fade * self.shadow(frame, clip, point)
+        sky = 0.75 + 0.25 * normal[2]
+        eye = unit3(away)
+        shine = dot(normal, unit3(tuple(a - b for a, b in zip(to_light, eye, strict=True)))).clamp_min(0)
+        for _ in range(5):
+            shine = shine * shine  # to the 32nd
+        highlight = gloss * shine * lit.clamp_max(1)
+        return tuple(a * (lit * m[5 + i] + sky * m[8 + i]) + highlight * m[5 + i] for i, a in enumerate(albedo))

@@ -11,13 +11,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from d4rt_ros.training.rigid import dot
+
 EMPTY, BOX, ELLIPSOID, CYLINDER, CAPSULE, SHELL = range(6)
 KINDS = (BOX, ELLIPSOID, CYLINDER, CAPSULE, SHELL)
 
 NEAR = 0.02  # metres along the optical axis; nothing nearer is seen
+MISS = 1e10  # depths beyond this are no hit
 _TINY = 1e-20  # keeps 1 / d finite without moving any other direction
+_HUGE = 1e30  # arithmetic instead of masks: on a CPU a select costs ten multiplications
 
-Vec = tuple[Tensor, Tensor, Tensor]
+Vec = tuple[Tensor, ...]
 
 
 def _slab(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,19 +32,25 @@ def _slab(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     return middle - half, middle + half
 
 
-def _disc(o: tuple[Tensor, ...], d: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Middle and half width of the interval of s inside the unit disc or ball, and whether it is met at all.
+def _disc(o: Vec, d: Vec) -> tuple[Tensor, Tensor, Tensor]:
+    """Middle and half width of the interval of s inside the unit disc or ball; and 1 - distance^2 of the line.
 
     The distance of the line from the centre is computed directly; b^2 - ac would lose half of the digits far away.
     """
-    dd = sum(x * x for x in d) + _TINY
-    middle = -sum(x * y for x, y in zip(o, d, strict=True)) / dd
-    inside = 1 - sum((x + middle * y) ** 2 for x, y in zip(o, d, strict=True))
-    return middle, (inside.clamp_min(0) / dd).sqrt(), inside > 0
+    dd = dot(d, d) + _TINY
+    middle = -dot(o, d) / dd
+    foot = tuple(torch.addcmul(x, middle, y) for x, y in zip(o, d, strict=True))
+    inside = 1 - dot(foot, foot)
+    return middle, (inside.clamp_min(0) / dd).sqrt(), inside
+
+
+def _positive(value: Tensor) -> Tensor:
+    """0 where value <= 0, huge where it is not."""
+    return value.clamp_min(0) * _HUGE
 
 
 def intersect(kind: int, o: Vec, d: Vec, half_length: Tensor) -> Tensor:
-    """First s > NEAR at which rays enter a solid (leave it, for a shell); inf where they do not.
+    """First s > NEAR at which rays enter a solid (leave it, for a shell); above MISS where they do not.
 
     Args:
         kind: BOX, ELLIPSOID, CYLINDER, CAPSULE or SHELL.
@@ -57,43 +67,41 @@ def intersect(kind: int, o: Vec, d: Vec, half_length: Tensor) -> Tensor:
         z0, z1 = _slab(o[2], d[2])
         enter = torch.maximum(torch.maximum(x0, y0), z0)
         leave = torch.minimum(torch.minimum(x1, y1), z1)
-        s, hit = (enter if kind == BOX else leave), enter <= leave
+        s, outside = (enter if kind == BOX else leave), _positive(enter - leave)
     elif kind == ELLIPSOID:
-        middle, half, hit = _disc(o, d)
-        s = middle - half
+        middle, half, inside = _disc(o, d)
+        s, outside = middle - half, _positive(-inside)
     elif kind == CYLINDER:
-        middle, half, hit = _disc(o[:2], d[:2])
+        middle, half, inside = _disc(o[:2], d[:2])
         z0, z1 = _slab(o[2], d[2])
         s = torch.maximum(middle - half, z0)
-        hit = hit & (s <= torch.minimum(middle + half, z1))
+        outside = _positive(-inside) + _positive(s - torch.minimum(middle + half, z1))
     elif kind == CAPSULE:
-        middle, half, hit = _disc(o[:2], d[:2])
+        middle, half, inside = _disc(o[:2], d[:2])
+        outside = _positive(-inside)
         s = middle - half
         z = o[2] + s * d[2]
         cap = z.clamp(-half_length, half_length)
-        end_middle, end_half, end_hit = _disc((o[0], o[1], o[2] - cap), d)
+        middle, half, inside = _disc((o[0], o[1], o[2] - cap), d)
         beyond = z != cap
-        s = torch.where(beyond, end_middle - end_half, s)
-        hit = hit & (end_hit | ~beyond)
+        s = torch.where(beyond, middle - half, s)
+        outside = outside + beyond * _positive(-inside).clamp_max(_HUGE)
     else:
         raise ValueError(f"kind {kind} is none of {KINDS}")
-    return torch.where(hit & (s > NEAR), s, torch.inf)
+    return s + (outside + _positive(NEAR - s))
 
 
-def local_normal(kind: Tensor, x: Tensor, half_length: Tensor) -> Tensor:
-    """Outward gradient (not unit) at surface points x [N, 3] of solids of several kinds [N]; [N, 3]."""
-    normal = x.clone()
-    size = x.abs()
+def local_normal(kind: Tensor, x: Vec, half_length: Tensor) -> Vec:
+    """Outward gradient (not unit) at surface points x (three [N]) of solids of several kinds [N]; three [N]."""
+    size = tuple(c.abs() for c in x)
+    largest = torch.maximum(torch.maximum(size[0], size[1]), size[2])
     flat = (kind == BOX) | (kind == SHELL)
-    largest = size == size.amax(-1, keepdim=True)
-    radius2 = x[:, 0] ** 2 + x[:, 1] ** 2
-    cap = x[:, 2] ** 2 > radius2
-    zero = torch.zeros_like(radius2)
-    normal = torch.where(flat[:, None], torch.where(largest, x, 0), normal)
     cylinder = kind == CYLINDER
-    normal[:, 0] = torch.where(cylinder & cap, zero, normal[:, 0])
-    normal[:, 1] = torch.where(cylinder & cap, zero, normal[:, 1])
-    normal[:, 2] = torch.where(cylinder & ~cap, zero, normal[:, 2])
-    core = torch.minimum(torch.maximum(x[:, 2], -half_length), half_length)
-    normal[:, 2] = torch.where(kind == CAPSULE, x[:, 2] - core, normal[:, 2])
-    return normal
+    cap = x[2] * x[2] > x[0] * x[0] + x[1] * x[1]
+    side = ~(cylinder & cap)
+    core = torch.minimum(torch.maximum(x[2], -half_length), half_length)
+    return (
+        x[0] * ((~flat | (size[0] == largest)) & side),
+        x[1] * ((~flat | (size[1] == largest)) & side),
+        (x[2] - core * (kind == CAPSULE)) * ((~flat | (size[2] == largest)) & ~(cylinder & ~cap)),
+    )

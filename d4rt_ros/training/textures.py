@@ -55,9 +55,7 @@ def tiles(n: int, r: Random) -> Tensor:
     index = torch.arange(n)[:, None, None]
     grey = cells[index, row.long() % 16, column.long() % 16]
     checker = torch.where(r.chance(0.35, n)[:, None, None], (row + column) % 2, grey)
-    joint = torch.minimum((cell_x % 1 - 0.5).abs() / nx, ((y * ny) % 1 - 0.5).abs() / ny)
     edge = torch.minimum((0.5 - (cell_x % 1 - 0.5).abs()) / nx, (0.5 - ((y * ny) % 1 - 0.5).abs()) / ny)
-    del joint
     spread = r.uniform(0.1, 1, n, 1, 1)
     base = 0.5 + (checker - 0.5) * spread + 0.3 * (fractal(n, r) - 0.5)
     return torch.where(edge < r.uniform(0.002, 0.012, n, 1, 1), r.uniform(0, 1, n, 1, 1), base).clamp(0, 1)
@@ -145,31 +143,36 @@ class TextureBank:
             level = F.avg_pool2d(level, 2) if level.shape[-1] > 1 else level
         self.stride = sum(t.shape[1] for t in texels)
         flat = torch.cat(texels, 1).reshape(-1, 3)
-        self.texels = (F.pad(flat, (0, 1)) * 255).round().to(torch.uint8)  # 4 bytes a texel gather as one word
-        self.starts = torch.tensor([sum(4 ** (7 - j) for j in range(i)) for i in range(LEVELS)])
+        red, green, blue = (flat * 255).round().int().unbind(-1)
+        self.texels = red | green << 8 | blue << 16  # one word a texel: one read gets all channels
+        self.starts = torch.tensor([sum(4 ** (7 - j) for j in range(i)) for i in range(LEVELS)], dtype=torch.int32)
 
     def to(self, device: torch.device | str) -> TextureBank:
         """Move the table; returns self."""
         self.texels, self.starts = self.texels.to(device), self.starts.to(device)
         return self
 
-    def sample(self, index: Tensor, u: Tensor, v: Tensor, footprint: Tensor) -> Tensor:
-        """RGB [N, 3] in 0..1 of textures index [N] at (u, v) [N] (period 1), a pixel covering `footprint` periods."""
-        level = (footprint * SIDE).clamp_min(1).log2().round().clamp_max(LEVELS - 1).long()
-        side = torch.bitwise_right_shift(torch.full_like(level, SIDE), level)
-        base = index * self.stride + self.starts[level]
-        x, y = (u % 1) * side - 0.5, (v % 1) * side - 0.5
+    def sample(self, index: Tensor, u: Tensor, v: Tensor, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Red, green, blue [N] in 0..1 of textures index [N] at (u, v) [N] (period 1).
+
+        A pixel covers `footprint` periods; the mip level follows from it.
+        """
+        level = (footprint * SIDE).clamp(1, SIDE).log2().round()
+        side = torch.exp2(LEVELS - 1 - level).round()
+        start = self.starts.index_select(0, level.int())
+        x, y = u.frac() * side - 0.5, v.frac() * side - 0.5
         x0, y0 = x.floor(), y.floor()
-        fx, fy = (x - x0)[:, None], (y - y0)[:, None]
+        fx, fy = x - x0, y - y0
+        side = side.int()
         last = side - 1
-        left, top = x0.long() & last, y0.long() & last
+        base = index.int() * self.stride + start
+        left, top = x0.int() & last, y0.int() & last
         right, bottom = (left + 1) & last, (top + 1) & last
-        table = self.texels.view(torch.int32)[:, 0]
+        top, bottom = top * side + base, bottom * side + base
+        words = [self.texels.index_select(0, row + column) for row in (top, bottom) for column in (left, right)]
 
-        def get(column: Tensor, row: Tensor) -> Tensor:
-            word = table[base + row * side + column]
-            return word.view(torch.uint8).view(-1, 4)[:, :3].float()
+        def channel(shift: int) -> Tensor:
+            a, b, c, d = (((word >> shift) & 255).float() for word in words)
+            return torch.lerp(torch.lerp(a, b, fx), torch.lerp(c, d, fx), fy) / 255
 
-        upper = torch.lerp(get(left, top), get(right, top), fx.float())
-        lower = torch.lerp(get(left, bottom), get(right, bottom), fx.float())
-        return torch.lerp(upper, lower, fy.float()) / 255
+        return channel(0), channel(8), channel(16)
