@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+
 from d4rt_ros.evaluation.camera_metrics import (
     align_sim3,
     camera_scores,
     rotation_between_deg,
     span_rotation_deg,
 )
-from scipy.spatial.transform import Rotation
 
 
 def _poses(positions: list[list[float]], yaw_deg: list[float] | None = None) -> np.ndarray:

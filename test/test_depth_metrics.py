@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
+
 from d4rt_ros.evaluation.depth_metrics import (
     depth_scores,
     focal_error,
@@ -13,7 +15,6 @@ from d4rt_ros.evaluation.depth_metrics import (
     robust_scale_shift,
     scaled_depth_scores,
 )
-from scipy.optimize import linprog
 
 
 def test_absrel_and_delta_by_hand() -> None:

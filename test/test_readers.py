@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import sequences_on_disk as disk
+
 from d4rt_ros.evaluation.readers import open_sequences
 from d4rt_ros.evaluation.readers.files import missing_numbers, nearest
 from d4rt_ros.evaluation.sequence import DataError, Frames, Sequence

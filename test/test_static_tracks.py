@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sequences_on_disk as disk
+
 from d4rt_ros.evaluation.static_tracks import lift, project, sample_depth, static_tracks
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from d4rt_ros.evaluation.track_metrics import (
     metric_intrinsics,
     tapvid3d_scores,
@@ -96,7 +97,7 @@ def test_pixel_error_is_of_a_256_wide_image() -> None:
     true = np.array([[[0.5, 0.25], [0.5, 0.5], [0.5, 0.5], [0.0, 0.0]]])
     counted = np.array([[True, True, True, False]])
     # 0.25 of the height of a 480x640 image is 0.25 * 192 pixels at width 256.
-    assert track_pixel_errors(found, true, counted, (480, 640)) == pytest.approx([48, 64, np.inf])
+    assert track_pixel_errors(found, true, counted, 640 / 480) == pytest.approx([48, 64, np.inf])
 
 
 def test_visibility_accuracy_by_hand() -> None:

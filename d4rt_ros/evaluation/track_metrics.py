@@ -96,7 +96,7 @@ def tapvid3d_scores(
 
 
 def track_pixel_errors(
-    estimate_uv: np.ndarray, truth_uv: np.ndarray, counted: np.ndarray, image_size: tuple[int, int]
+    estimate_uv: np.ndarray, truth_uv: np.ndarray, counted: np.ndarray, aspect_ratio: float
 ) -> np.ndarray:
     """Distances [M] in pixels of an image 256 wide (aspect kept) of the counted points, unanswered ones infinite.
 
@@ -104,11 +104,10 @@ def track_pixel_errors(
         estimate_uv: [T, N, 2] in 0..1 of the full extent.
         truth_uv: the same.
         counted: bool [T, N], visible and known in the truth.
-        image_size: (H, W) of the image, for its aspect.
+        aspect_ratio: width / height of the image.
     """
-    height, width = image_size
     gap = (np.asarray(estimate_uv, np.float64) - np.asarray(truth_uv, np.float64))[np.asarray(counted, bool)]
-    error = np.linalg.norm(gap * [METRIC_SIDE, METRIC_SIDE * height / width], axis=-1)
+    error = np.linalg.norm(gap * [METRIC_SIDE, METRIC_SIDE / aspect_ratio], axis=-1)
     return np.where(np.isfinite(error), error, np.inf)
 
 
