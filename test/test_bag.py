@@ -312,3 +312,12 @@ def test_time_jumping_back_starts_over_and_says_so(tmp_path: Path, capsys: pytes
     bag = make_bag(tmp_path / "bag", stamps=[*(s + 60_000_000_000 for s in stamps), *stamps])
     assert run_stub(bag, tmp_path / "out") == 0
     assert "started over: time jumped back" in capsys.readouterr().err
+
+
+def test_depth_of_another_size_and_images_without_a_stamp(tmp_path: Path) -> None:
+    stamps = [0, START + STEP]
+    bag = make_bag(tmp_path / "bag", frames=2, extra=("depth",), stamps=stamps, size=(48, 64))
+    arrivals, source = frames_of(bag, with_depth=True)
+    assert [arrival.frame.stamp for arrival in arrivals] == [START + STEP]
+    assert "header.stamp is zero" in source.unreadable[0]
+    assert arrivals[0].frame.depth.shape == (48, 64)

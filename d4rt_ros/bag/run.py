@@ -15,6 +15,7 @@ from d4rt_ros.bag.journal import Journal, OutMessage
 from d4rt_ros.bag.messages import BagMessages
 from d4rt_ros.bag.sources import Arrival, Source
 from d4rt_ros.bag.writing import FILE_STORAGES, write_bag
+from d4rt_ros.camera import Camera
 from d4rt_ros.outputs import LATCHED, TOPICS, Outputs, parts_for
 from d4rt_ros.stream import FrameWindow, StreamSettings, Window, WindowResult
 
@@ -128,10 +129,14 @@ def _work(
 ) -> Iterator[str]:
     """Process all windows that are not done; yields what the user should know."""
     earlier, number, told = journal.done, 0, set()
+    camera: Camera | None = None
     wanted = parts_for(job.topics)
     with tqdm(total=source.total, unit="frame", disable=None, smoothing=0.05) as bar:
         for arrival in source.frames():
             bar.update()
+            if arrival.camera is not camera:  # frames of different lenses do not mix
+                windows.clear("camera_info arrived" if camera is None else "camera_info changed")
+                camera = arrival.camera
             window = windows.push(arrival.frame)
             if window is None:
                 continue
@@ -146,7 +151,7 @@ def _work(
             journal.add(_messages(job, arrival, result), {**pipeline.state(), **job.outputs.state()})
             bar.set_postfix(windows=number)
             seconds = result.stamps[-1] / 1e9
-            if window.reason:
+            if window.reason and number > 1:
                 yield f"{seconds:.3f} s: started over: {window.reason}"
             for note in result.notes:
                 if note not in told:  # a note often comes with every window

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 
 from d4rt_ros import conversions
@@ -134,19 +135,22 @@ class BagFrames:
         stamp, frame_id = conversions.stamp_ns(message.header.stamp), message.header.frame_id
         compressed = self.types[self.topics.image] == COMPRESSED
         try:
+            if stamp <= 0:
+                raise ValueError("header.stamp is zero")
             image = conversions.compressed_image_array(message) if compressed else conversions.image_array(message)
             depth = self._depth(stamp)
         except ValueError as error:
             self.unreadable.append(f"{self.topics.image} at {log_time / 1e9:.3f} s: {error}")
             return
         camera = self.camera
+        if depth is not None and depth.shape != image.shape[:2]:
+            depth = cv2.resize(depth, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         if camera is not None:
             try:
                 image = camera.undistort(image)
+                depth = None if depth is None else camera.undistort(depth, nearest=True)
             except ValueError as error:
                 raise ValueError(f"{self.topics.camera_info}: {error}; --camera-info names another, or none") from error
-            if depth is not None and depth.shape == camera.size:
-                depth = camera.undistort(depth, nearest=True)
         frame = Frame(
             stamp,
             image,
