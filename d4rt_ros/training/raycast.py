@@ -95,7 +95,8 @@ class Caster:
         high = torch.where(crosses, torch.inf, high)
         unseen = behind.all(-1) | (self.world.kind == shapes.EMPTY)[:, None]
         high = torch.where(unseen[..., None], -torch.inf, high)
-        self.low, self.high = low.reshape(-1, 2), high.reshape(-1, 2)
+        # a little larger, so that rounding to single precision loses nothing
+        self.low, self.high = low.reshape(-1, 2).float() - 1e-5, high.reshape(-1, 2).float() + 1e-5
 
     def _meet(self, kinds: Tensor, o: Vec, d: Vec, half_length: Tensor) -> Tensor:
         """Depths [N] at which rays meet solids; `kinds` [6] counts the rays of each kind, which come in order."""
@@ -154,12 +155,10 @@ class Caster:
         _, t, p = self.size
         cell = clip * t + frame
         low, high = self.low.view(-1, p, 2), self.high.view(-1, p, 2)
-        inside = (
-            (low[cell, :, 0] <= u[:, None])
-            & (high[cell, :, 0] >= u[:, None])
-            & (low[cell, :, 1] <= v[:, None])
-            & (high[cell, :, 1] >= v[:, None])
-        )
+        inside = torch.ones(len(u), p, dtype=torch.bool, device=u.device)
+        for axis, at in enumerate((u.float()[:, None], v.float()[:, None])):
+            inside &= low[..., axis].contiguous().index_select(0, cell) <= at
+            inside &= high[..., axis].contiguous().index_select(0, cell) >= at
         query, slot = inside.nonzero(as_tuple=True)
         k = cell[query] * p + slot
         kind = self.kind[k]

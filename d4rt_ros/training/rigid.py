@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
 
-FloatLike = float | Tensor
+T = TypeVar("T")
 
 
 class Random:
@@ -39,6 +43,21 @@ class Random:
         """Indices into `weights`, drawn in their proportion."""
         edges = torch.tensor(weights).cumsum(0)
         return torch.bucketize(self.uniform(0, float(edges[-1]), *shape), edges[:-1], right=True)
+
+
+def convert(value: T, function: Callable[[Tensor], Tensor]) -> T:
+    """A dataclass of tensors, nested or not, with `function` (a move, a cast, a slice) applied to each tensor."""
+    changed: Any = value
+    if isinstance(value, Tensor):
+        changed = function(value)
+    elif is_dataclass(value):
+        changed = type(value)(*(convert(getattr(value, f.name), function) for f in fields(value)))
+    return changed
+
+
+def double(value: T) -> T:
+    """A dataclass of tensors with its floating-point tensors in double precision."""
+    return convert(value, lambda x: x.double() if x.is_floating_point() else x)
 
 
 def turn(axis: Tensor, angle: Tensor) -> Tensor:

@@ -17,13 +17,14 @@ from d4rt_ros.training.cameras import camera_paths
 from d4rt_ros.training.cameras import Path as CameraPath
 from d4rt_ros.training.layout import Layout, compose
 from d4rt_ros.training.raycast import Caster, View, World, take
-from d4rt_ros.training.rigid import Random, dot, move, unit, unit3
+from d4rt_ros.training.rigid import Random, convert, dot, move, unit, unit3
 from d4rt_ros.training.sensor import SensorSettings, capture
-from d4rt_ros.training.shading import Light, Materials, paint, surface_uv
+from d4rt_ros.training.shading import Lamp, Light, Materials, draw_lamp, paint, surface_uv
 from d4rt_ros.training.shapes import Vec
 from d4rt_ros.training.textures import TextureBank
 from d4rt_ros.training.truth import Truth
 
+SKY = 1000.0
 MOTION_LEVELS = {"little": 0.2, "medium": 1.0, "much": 2.5}
 
 
@@ -79,10 +80,12 @@ class _Rays:
 class ProceduralScenes:
     """Draws batches of clips after a recipe; textures are made once from `texture_seed`."""
 
-    def __init__(self, recipe: SceneRecipe, texture_seed: int = 0) -> None:
-        """Make the textures."""
-        self.recipe = recipe
-        self.bank = TextureBank(texture_seed, recipe.photographs)
+    def __init__(
+        self, recipe: SceneRecipe, texture_seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        """Make the textures; clips are drawn on the CPU and rendered and asked on `device`."""
+        self.recipe, self.device = recipe, torch.device(device)
+        self.bank = TextureBank(texture_seed, recipe.photographs).to(device)
 
     def sample(
         self, batch: int, generator: torch.Generator, recipe: SceneRecipe | None = None
@@ -96,8 +99,11 @@ class ProceduralScenes:
         materials = paint(r, layout, self.bank)
         middle = recipe.frames // 2
         target = path.position[:, middle] + 2 * path.rotation[:, middle, :, 2]
-        light = Light(r, layout, target)
-        return SceneBatch(recipe, path, layout, materials, light, self.bank, r)
+        lamp = draw_lamp(r, layout, target, self.bank)
+        path, layout, materials, lamp = (
+            convert(x, lambda tensor: tensor.to(self.device)) for x in (path, layout, materials, lamp)
+        )
+        return SceneBatch(recipe, path, layout, materials, lamp, self.bank, r)
 
 
 class SceneBatch:
@@ -114,22 +120,22 @@ class SceneBatch:
     """
 
     def __init__(
-        self, recipe: SceneRecipe, path: CameraPath, layout: Layout, materials: Materials, light: Light,
+        self, recipe: SceneRecipe, path: CameraPath, layout: Layout, materials: Materials, lamp: Lamp,
         bank: TextureBank, r: Random,
     ) -> None:  # fmt: skip
         """Render; `ProceduralScenes.sample` calls this."""
         self.recipe, self.layout, self.time, self.aspect_ratio = recipe, layout, path.time, path.aspect_ratio
         b, t = path.yaw.shape
-        pose = torch.eye(4).repeat(b, t, 1, 1)
+        pose = torch.eye(4, device=path.yaw.device).repeat(b, t, 1, 1)
         pose[..., :3, :3], pose[..., :3, 3] = path.rotation, path.position
-        self.view = View(pose, path.focal, torch.full((b, 2), 0.5))
+        self.view = View(pose, path.focal, torch.full_like(path.focal, 0.5))
         self.world_from_camera = pose
         height, width = recipe.size
-        self.intrinsics = torch.eye(3).repeat(b, 1, 1)
+        self.intrinsics = torch.eye(3, device=path.yaw.device).repeat(b, 1, 1)
         self.intrinsics[:, 0, 0], self.intrinsics[:, 1, 1] = path.focal[:, 0] * width, path.focal[:, 1] * height
         self.intrinsics[:, 0, 2], self.intrinsics[:, 1, 2] = width / 2, height / 2
         self.caster = Caster(layout.world, self.view)
-        colour = self._render(materials, light, bank)
+        colour = self._render(materials, Light(lamp, layout.world), bank)
         self.video = capture(colour, recipe.sensor, r)
 
     def _render(self, materials: Materials, light: Light, bank: TextureBank) -> Tensor:
@@ -218,6 +224,7 @@ class SceneBatch:
 def answer(caster: Caster, queries: Queries) -> Truth:
     """Truth for queries [B, N] by rays through the source and to the target; in the caster's precision.
 
+    The sky counts as fixed points SKY metres away, under false masks.
     Raises ValueError if a time lies outside the clip or u, v are not finite.
     """
     b, t, p = caster.size
@@ -233,14 +240,15 @@ def answer(caster: Caster, queries: Queries) -> Truth:
     source, target, camera = (x.reshape(-1) for x in frames)
     depth, k = caster.points(clip, source, u, v)
     hit = depth.isfinite()
-    depth = torch.where(hit, depth, 1.0)
+    depth = torch.where(hit, depth, SKY)
     slot = k % p
     x, y = caster.view.direction(clip, u, v)
     hit_at = caster.local(k, x, y, depth)
     local = torch.stack(hit_at, -1)
     world_pose = caster.world.pose
-    start = move(world_pose[clip, source, slot], local)
-    end = move(world_pose[clip, target, slot], local)
+    ray = torch.stack((x, y, torch.ones_like(x)), -1) * depth[:, None]
+    start = move(pose[clip, source, :3], ray)
+    end = torch.where(hit[:, None], move(world_pose[clip, target, slot], local), start)
     gradient = torch.stack(shapes.local_normal(caster.kind[k], hit_at, caster.half_length[k]), -1)
     inverse = caster.world_to_local
 

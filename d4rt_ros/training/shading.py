@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.training.layout import Layout
-from d4rt_ros.training.raycast import Caster, View, take
+from d4rt_ros.training.raycast import Caster, View, World, take
 from d4rt_ros.training.rigid import Random, dot, unit, unit3
 from d4rt_ros.training.shapes import Vec
 from d4rt_ros.training.textures import TextureBank
@@ -33,10 +33,6 @@ class Materials:
         """[13, B*P] numbers in the order texture, scale, shift 2, dark 3, bright 3, stain, strength, gloss."""
         columns = [x.flatten(0, 1).float() for x in self.__dict__.values()]
         return torch.cat([x[:, None] if x.ndim == 1 else x for x in columns], 1).T.contiguous()
-
-    def to(self, device: torch.device | str) -> Materials:
-        """The same on another device."""
-        return Materials(*(x.to(device) for x in self.__dict__.values()))
 
 
 def hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
@@ -95,33 +91,53 @@ def surface_uv(local: Vec, normal: Vec, half: Vec) -> tuple[Tensor, Tensor]:
     return u, torch.lerp(-metric[2], metric[1], across_z)
 
 
-class Light:
-    """The main light of every clip with its shadow map, and the light of the sky or the room."""
+@dataclass(frozen=True)
+class Lamp:
+    """The main light of B clips, and the light of the sky or the room."""
 
-    def __init__(self, r: Random, layout: Layout, target: Tensor) -> None:
-        """Aim each light at `target` [B, 3] and draw its colour and strength."""
-        b = len(target)
-        self.position, self.sun = layout.light, layout.sun
-        self.strength = r.uniform(0.5, 1.3, b, 1) * (1 + 0.15 * r.normal(b, 3)).clamp(0.5, 1.5)
-        self.ambient = r.uniform(0.15, 0.5, b, 1) * (1 + 0.1 * r.normal(b, 3)).clamp(0.6, 1.4)
-        self.reach = r.uniform(2, 8, b)
-        self.zenith = hsv(r.uniform(0.52, 0.64, b), r.uniform(0.05, 0.8, b), r.uniform(0.5, 1, b))
-        self.horizon = hsv(r.uniform(0.05, 0.6, b), r.uniform(0, 0.25, b), r.uniform(0.7, 1, b))
-        self.cloud = r.integer(1 << 20, b)
-        forward = unit(target - self.position)
-        right = unit(torch.linalg.cross(forward, torch.tensor((0.31, 0.95, 0.03)).expand(b, 3)))
+    position: Tensor  # [B, 3]
+    target: Tensor  # [B, 3] what it points at
+    sun: Tensor  # [B] bool, no fall-off
+    strength: Tensor  # [B, 3]
+    ambient: Tensor  # [B, 3]
+    reach: Tensor  # [B] metres at which half of a lamp's light is left
+    zenith: Tensor  # [B, 3]
+    horizon: Tensor  # [B, 3]
+    cloud: Tensor  # [B] index of a noise texture
+
+
+def draw_lamp(r: Random, layout: Layout, target: Tensor, bank: TextureBank) -> Lamp:
+    """Draw colours and strengths of the lights of a layout; they point at `target` [B, 3]."""
+    b = len(target)
+    return Lamp(
+        position=layout.light,
+        target=target,
+        sun=layout.sun,
+        strength=r.uniform(0.5, 1.3, b, 1) * (1 + 0.15 * r.normal(b, 3)).clamp(0.5, 1.5),
+        ambient=r.uniform(0.15, 0.5, b, 1) * (1 + 0.1 * r.normal(b, 3)).clamp(0.6, 1.4),
+        reach=r.uniform(2, 8, b),
+        zenith=hsv(r.uniform(0.52, 0.64, b), r.uniform(0.05, 0.8, b), r.uniform(0.5, 1, b)),
+        horizon=hsv(r.uniform(0.05, 0.6, b), r.uniform(0, 0.25, b), r.uniform(0.7, 1, b)),
+        cloud=r.integer(bank.noise, b),
+    )
+
+
+class Light:
+    """A lamp in a world: its shadow map, and what it does to surfaces."""
+
+    def __init__(self, lamp: Lamp, world: World) -> None:
+        """Cast the shadow map of every frame."""
+        self.lamp = lamp
+        b, t = world.pose.shape[:2]
+        forward = unit(lamp.target - lamp.position)
+        right = unit(torch.linalg.cross(forward, forward.new_tensor((0.31, 0.95, 0.03)).expand(b, 3)))
         axes = torch.stack((right, torch.linalg.cross(forward, right), forward), -1)
-        pose = torch.eye(4).repeat(b, 1, 1)
-        pose[:, :3, :3], pose[:, :3, 3] = axes, self.position
-        # half angle: a lamp covers most of the room, the sun a patch of 15 m half width at 80 m
-        focal = torch.where(self.sun, 80 / 30.0, 0.5 / 1.8)
-        frames = layout.world.pose.shape[1]
-        self.view = View(
-            pose[:, None].expand(b, frames, 4, 4), focal[:, None].expand(b, 2), torch.full((b, 2), 0.5)
-        )
-        self.caster = Caster(layout.world, self.view)
-        self.map = self.caster.image(SHADOW_SIDE, SHADOW_SIDE)[0]
-        self.frames = frames
+        pose = torch.eye(4, device=forward.device).repeat(b, 1, 1)
+        pose[:, :3, :3], pose[:, :3, 3] = axes, lamp.position
+        # a lamp covers most of the room, the sun a patch of 15 m half width at 80 m
+        focal = 0.28 + 2.4 * lamp.sun.float()
+        self.view = View(pose[:, None].expand(b, t, 4, 4), focal[:, None].expand(b, 2), torch.full_like(axes[:, 0, :2], 0.5))
+        self.map = Caster(world, self.view).image(SHADOW_SIDE, SHADOW_SIDE)[0]
 
     def shadow(self, frame: Tensor, clip: Tensor, point: Vec) -> Tensor:
         """Share of light [N] that reaches world points in frames (flat over [B, T]) of clips [N]."""
@@ -150,9 +166,9 @@ class Light:
         """Colour of rays that meet nothing: gradient and clouds."""
         x, y, z = unit3(direction)
         height = z.clamp(0, 1).sqrt()
-        m = take(torch.cat((self.horizon, self.zenith), 1).T.contiguous(), clip)
+        m = take(torch.cat((self.lamp.horizon, self.lamp.zenith), 1).T.contiguous(), clip)
         spread = 0.3 / (z + 0.15).clamp_min(0.05)
-        index = (self.cloud % bank.noise).index_select(0, clip)
+        index = self.lamp.cloud.index_select(0, clip)
         cloud = ((bank.sample(index, x * spread, y * spread, 0.005 * spread)[0] - 0.5) * 2).clamp(0, 1)
         white = torch.ones_like(cloud)
         return tuple(torch.lerp(torch.lerp(m[i], m[3 + i], height), white, cloud) for i in range(3))
@@ -161,7 +177,8 @@ class Light:
         self, clip: Tensor, frame: Tensor, point: Vec, normal: Vec, away: Vec, albedo: Vec, gloss: Tensor
     ) -> Vec:
         """Colour of surface points with unit normals that face the eye; `away` leads from the eye to the point."""
-        table = torch.cat((self.position, self.reach[:, None], self.sun[:, None], self.strength, self.ambient), 1)
+        lamp = self.lamp
+        table = torch.cat((lamp.position, lamp.reach[:, None], lamp.sun[:, None], lamp.strength, lamp.ambient), 1)
         m = take(table.T.contiguous(), clip)
         to_light = tuple(a - b for a, b in zip(m[:3], point, strict=True))
         distance2 = dot(to_light, to_light)
