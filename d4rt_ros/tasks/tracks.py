@@ -28,12 +28,14 @@ class PointTracks:
         frames: S indices of frames in the window.
         frame: ``camera``: xyz at frame k is in the camera of frame k. ``world``: in that of ``reference``.
         reference: index of the frame whose camera is the world; None for ``camera``.
-        t_src: [N] int64, the frames in which the points were picked.
+        u: [N] 0..1, where the points were picked.
+        v: [N].
+        t_src: [N] int64, the frames in which they were picked.
         xyz: [S, N, 3] float32, scene units, always finite; an answer that is not ``answered`` is 0.
         uv: [S, N, 2] 0..1, the projection into frame k, in both kinds of track; may lie outside the image.
         visibility: [S, N] probability of being seen in frame k.
         confidence: [S, N] 0..1.
-        answered: [S, N] bool, confidence above nothing.
+        answered: [S, N] bool, confidence above nothing and not below the minimum asked for.
     """
 
     ok: bool
@@ -41,6 +43,8 @@ class PointTracks:
     frames: tuple[int, ...]
     frame: TrackFrame
     reference: int | None
+    u: Tensor
+    v: Tensor
     t_src: Tensor
     xyz: Tensor
     uv: Tensor
@@ -57,6 +61,7 @@ def tracks(
     frames: Sequence[int] | None = None,
     frame: TrackFrame = "camera",
     reference: int = 0,
+    min_confidence: float = 0.0,
 ) -> PointTracks:
     """Follow points through the frames of a window.
 
@@ -73,6 +78,7 @@ def tracks(
         frames: frames to follow them through, in the order wanted; all by default.
         frame: ``camera`` or ``world``.
         reference: for ``world``, the frame whose camera is the world.
+        min_confidence: answers below it are not ``answered``.
 
     Returns:
         PointTracks on the scene's device.
@@ -87,9 +93,9 @@ def tracks(
     check_frame(scene, "reference", reference)
     source = torch.as_tensor(t_src, dtype=torch.int64, device=scene.device).expand(u.shape)
     time = torch.tensor(chosen, device=scene.device)[:, None]
-    camera = time if frame == "camera" else reference
-    answers = ask(scene, u.to(scene.device), v.to(scene.device), source, time, camera)
-    answered = usable(answers.confidence)
+    u, v = u.to(scene.device), v.to(scene.device)
+    answers = ask(scene, u, v, source, time, time if frame == "camera" else reference)
+    answered = usable(answers.confidence, min_confidence)
     seen = answered & (answers.visibility >= VISIBLE)
     ok = bool(seen.any())
     return PointTracks(
@@ -98,6 +104,8 @@ def tracks(
         frames=chosen,
         frame=frame,
         reference=reference if frame == "world" else None,
+        u=u,
+        v=v,
         t_src=source,
         xyz=answers.xyz,
         uv=answers.uv,
