@@ -1,0 +1,189 @@
+"""Batches for training, each a pure function of the recipe and its number, so a run resumes exactly.
+
+A worker keeps a pool of made clip batches; every batch of the feed asks fresh queries of one of them with fresh
+colours, and the oldest is replaced after `reuse` batches. Making clips thus costs little beside training.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+from collections import OrderedDict
+from dataclasses import dataclass, fields, replace
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from d4rt_ros.model import Queries
+from d4rt_ros.training.augment import CroppedClips, augment_colour, random_box
+from d4rt_ros.training.datasets import open_source
+from d4rt_ros.training.recipe import Recipe
+from d4rt_ros.training.sampling import sample_queries
+from d4rt_ros.training.truth import ClipBatch, Truth
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass needs: video [B, T, 3, H, W] uint8, aspect ratio [B], queries and truth [B, N]."""
+
+    number: int
+    video: Tensor
+    aspect_ratio: Tensor
+    queries: Queries
+    truth: Truth
+
+
+class ClipSource(Protocol):
+    """Something that makes clips: procedural scenes, or a data set."""
+
+    def make(self, seeds: list[int]) -> ClipBatch:
+        """One clip for every seed, the same for the same seed."""
+        ...
+
+
+def _seed(*parts: int) -> int:
+    """One number from several, spread over 32 bits."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+class Feed:
+    """Makes any batch of a run by its number, for the rows of one process of `world`."""
+
+    def __init__(self, recipe: Recipe, rank: int = 0, world: int = 1, worker: int = 0) -> None:
+        """Open the sources. Raises ValueError if the batch does not divide over the processes."""
+        if recipe.feed.batch % world:
+            raise ValueError(f"feed.batch {recipe.feed.batch} does not divide over {world} processes")
+        share = recipe.feed.batch // world
+        self._recipe, self._worker = recipe, worker
+        self._rows = range(rank * share, (rank + 1) * share)
+        self._sources = [open_source(s, recipe.model) for s in recipe.sources]
+        weights = np.array([s.weight for s in recipe.sources], dtype=float)
+        self._weights = weights / weights.sum()
+        self._pool: OrderedDict[int, ClipBatch] = OrderedDict()
+
+    def _clips(self, group: int) -> ClipBatch:
+        if group not in self._pool:
+            seed = self._recipe.seed
+            chosen = np.random.default_rng(_seed(seed, 1, group)).choice(len(self._sources), p=self._weights)
+            # held-out seeds are small numbers: stay above them
+            seeds = [2**32 + _seed(seed, 2, group, row) for row in self._rows]
+            self._pool[group] = self._sources[chosen].make(seeds)
+            while len(self._pool) > self._recipe.feed.pool:
+                self._pool.popitem(last=False)
+        return self._pool[group]
+
+    def batch(self, number: int) -> Batch:
+        """Batch `number`, which belongs to worker `number` modulo the count of workers."""
+        recipe, feed = self._recipe, self._recipe.feed
+        workers = max(1, feed.workers)
+        place = number // workers
+        local = place // feed.reuse + _seed(recipe.seed, 3, number) % feed.pool
+        for older in range(place // feed.reuse, local):  # keep the order of making, whatever is asked first
+            self._clips(older * workers + self._worker)
+        clips = self._clips(local * workers + self._worker)
+        generators = [torch.Generator().manual_seed(_seed(recipe.seed, 4, number, row)) for row in self._rows]
+        boxes = torch.tensor([random_box(recipe.augment, g) for g in generators])
+        if recipe.augment.crop and bool((boxes[:, 2:] < 1).any()):
+            clips = CroppedClips(clips, boxes)
+        near = recipe.sampling.near_share(number // recipe.optimiser.accumulate)
+        queries = sample_queries(clips, recipe.sampling, near, generators)
+        video = [augment_colour(v, recipe.augment, g) for v, g in zip(clips.video, generators)]
+        return Batch(number, torch.stack(video), clips.aspect_ratio, queries, clips.answer(queries))
+
+
+def _pack(batch: Batch) -> dict[str, Any]:
+    """As numpy, which crosses processes by value and leaves nothing in shared memory."""
+    packed: dict[str, Any] = {"number": batch.number}
+    packed |= {"video": batch.video.numpy(), "aspect_ratio": batch.aspect_ratio.numpy()}
+    for part in ("queries", "truth"):
+        value = getattr(batch, part)
+        packed[part] = [getattr(value, f.name).contiguous().numpy() for f in fields(value)]
+    return packed
+
+
+def _unpack(packed: dict[str, Any]) -> Batch:
+    return Batch(
+        number=packed["number"],
+        video=torch.from_numpy(packed["video"]),
+        aspect_ratio=torch.from_numpy(packed["aspect_ratio"]),
+        queries=Queries(*map(torch.from_numpy, packed["queries"])),
+        truth=Truth(*map(torch.from_numpy, packed["truth"])),
+    )
+
+
+def _work(recipe: Recipe, rank: int, world: int, worker: int, start: int, out: Any) -> None:
+    """A worker process: makes its batches in order, and ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    parent = os.getppid()
+    try:
+        feed = Feed(recipe, rank, world, worker)
+        number = start + (worker - start) % recipe.feed.workers
+        while True:
+            packed = _pack(feed.batch(number))
+            while os.getppid() == parent:
+                try:
+                    out.put(packed, timeout=5)
+                    break
+                except queue.Full:
+                    continue
+            else:
+                return
+            number += recipe.feed.workers
+    except Exception as error:
+        out.put(error)
+
+
+class Batches:
+    """The batches of a run in order, from background processes where the recipe has workers."""
+
+    def __init__(self, recipe: Recipe, start: int, rank: int = 0, world: int = 1) -> None:
+        """Begin with batch `start`."""
+        self._next = start
+        self._processes: list[BaseProcess] = []
+        self._queues: list[Any] = []
+        self._feed = Feed(recipe, rank, world) if recipe.feed.workers == 0 else None
+        context = multiprocessing.get_context("spawn")
+        for worker in range(recipe.feed.workers):
+            out = context.Queue(recipe.feed.prefetch)
+            process = context.Process(
+                target=_work, args=(_portable(recipe), rank, world, worker, start, out), daemon=True
+            )
+            process.start()
+            self._processes.append(process)
+            self._queues.append(out)
+
+    def take(self) -> Batch:
+        """The next batch. Raises what a worker raised, or RuntimeError if it died."""
+        number, self._next = self._next, self._next + 1
+        if self._feed is not None:
+            return self._feed.batch(number)
+        worker = number % len(self._queues)
+        while True:
+            try:
+                item = self._queues[worker].get(timeout=5)
+                break
+            except queue.Empty:
+                if not self._processes[worker].is_alive():
+                    raise RuntimeError(f"the process that makes clips (worker {worker}) died") from None
+        if isinstance(item, Exception):
+            raise item
+        return _unpack(item)
+
+    def close(self) -> None:
+        """End the workers."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join()
+
+
+def _portable(recipe: Recipe) -> Recipe:
+    """The recipe with plain dictionaries for options, which pickle."""
+    return replace(recipe, sources=tuple(replace(s, options=dict(s.options)) for s in recipe.sources))

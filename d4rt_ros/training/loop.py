@@ -1,0 +1,334 @@
+"""The training loop: one `Trainer`, a step at a time, that stops and resumes exactly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from d4rt_ros.model import D4RT, Queries
+from d4rt_ros.model.checkpoints import load_model, save_weights
+from d4rt_ros.training.datasets import open_source
+from d4rt_ros.training.feed import Batch, Batches
+from d4rt_ros.training.losses import d4rt_loss
+from d4rt_ros.training.optim import RunningMean, build_optimisers, rate, set_rate
+from d4rt_ros.training.recipe import Recipe, SourceSettings
+from d4rt_ros.training.throughput import count_flops, matmul_rate
+from d4rt_ros.training.truth import ClipBatch
+from d4rt_ros.training.validate import validate
+
+_PATIENCE = 20  # steps in a row without a finite gradient before giving up
+
+
+class Trainer:
+    """Model, optimisers, feed and counters of a run.
+
+    Everything that a step depends on is in `state_dict` or a pure function of the recipe and the step's number.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device, rank: int = 0, world: int = 1) -> None:
+        """Build for `recipe`; with `world` > 1 an initialised process group is needed."""
+        self.recipe, self.device, self.rank, self.world = recipe, device, rank, world
+        torch.manual_seed(recipe.seed)
+        self.model = _build_model(recipe).to(device).train()
+        self.optimisers = build_optimisers(self.model, recipe.optimiser)
+        self.mean = RunningMean(self.model, recipe.optimiser.ema)
+        self.step, self.seconds, self.skipped, self._failed = 0, 0.0, 0, 0
+        self.network: nn.Module = self.model
+        if world > 1:
+            self.network = nn.parallel.DistributedDataParallel(self.model)
+        self._forward = torch.compile(self.network) if recipe.compile else self.network
+        self._batches: Batches | None = None
+
+    def _autocast(self) -> Any:
+        if self.recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def progress(self, budget: float | None = None) -> float:
+        """Part of the run that is done, 0..1: of the steps, or of `budget` seconds where that is further."""
+        done = self.step / self.recipe.steps
+        return min(1.0, max(done, self.seconds / budget) if budget else done)
+
+    def forward_backward(self, batch: Batch, confidence_active: bool) -> dict[str, Tensor]:
+        """Add the gradient of one batch's loss, divided by `accumulate`; returns its terms."""
+        video = batch.video.to(self.device).float() / 255
+        with self._autocast():
+            raw = self._forward(video, batch.aspect_ratio.to(self.device), batch.queries.to(self.device))
+        loss, terms = d4rt_loss(
+            raw, batch.truth.to(self.device), self.recipe.losses, confidence_active=confidence_active
+        )
+        (loss / self.recipe.optimiser.accumulate).backward()
+        return {"loss": loss.detach(), **terms}
+
+    def take_step(self, budget: float | None = None) -> dict[str, float]:
+        """One optimiser step. Returns the mean loss and its terms, the gradient norm and the rate.
+
+        A step whose gradient is not finite is left out and counted. Raises FloatingPointError after 20 such in
+        a row.
+        """
+        began = time.perf_counter()
+        settings = self.recipe.optimiser
+        if self._batches is None:
+            first = self.step * settings.accumulate
+            self._batches = Batches(self.recipe, first, self.rank, self.world)
+        progress = self.progress(budget)
+        sums: dict[str, Tensor] = {}
+        waited = 0.0
+        for part in range(settings.accumulate):
+            asked = time.perf_counter()
+            batch = self._batches.take()
+            waited += time.perf_counter() - asked
+            last = part == settings.accumulate - 1
+            hold = nullcontext() if last or self.world == 1 else self.network.no_sync()  # type: ignore[operator]
+            with hold:
+                terms = self.forward_backward(batch, progress >= self.recipe.confidence_from)
+            sums = {name: sums.get(name, 0) + value / settings.accumulate for name, value in terms.items()}
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        factor = rate(self.step, progress, settings)
+        if torch.isfinite(norm):
+            self._failed = 0
+            set_rate(self.optimisers, factor)
+            for optimiser in self.optimisers:
+                optimiser.step()
+            self.mean.update(self.model, self.step)
+        else:
+            self.skipped, self._failed = self.skipped + 1, self._failed + 1
+            if self._failed >= _PATIENCE:
+                raise FloatingPointError(f"no finite gradient for {_PATIENCE} steps, at step {self.step}")
+        self.model.zero_grad(set_to_none=True)
+        self.step += 1
+        self.seconds += time.perf_counter() - began
+        found = {name: float(value) for name, value in sums.items()}
+        return {**found, "grad_norm": float(norm), "rate": factor, "waited": waited}
+
+    def predict(self, video: Tensor, aspect_ratio: Tensor, queries: Queries) -> dict[str, Tensor]:
+        """Raw answers of the averaged weights' network as it stands, on the CPU in float32."""
+        with torch.no_grad(), self._autocast():
+            raw = self.model(
+                video.to(self.device).float() / 255, aspect_ratio.to(self.device), queries.to(self.device)
+            )
+        return {name: value.float().cpu() for name, value in raw.items()}
+
+    def validate(self, clips: list[ClipBatch]) -> dict[str, float]:
+        """Figures of the averaged weights on held-out clips; training goes on from its own."""
+        own = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.mean.weights)
+        self.model.eval()
+        try:
+            return validate(self.predict, clips)
+        finally:
+            self.model.load_state_dict(own)
+            self.model.train()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly."""
+        return {
+            "recipe": _plain(self.recipe),
+            "step": self.step,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "model": self.model.state_dict(),
+            "mean": self.mean.weights,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "random": torch.get_rng_state(),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write `checkpoint.pt` to resume from and `weights.safetensors` to use, each all or nothing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / "checkpoint.pt", lambda path: torch.save(self.state_dict(), path))
+        self.export(folder / "weights.safetensors")
+
+    def export(self, path: Path) -> None:
+        """Write the averaged weights in 16 bits."""
+        model = D4RT(self.recipe.model)
+        model.load_state_dict(self.mean.weights)
+        _replace(path, lambda part: save_weights(model, part, torch.float16))
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises ValueError if it was made for another model."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["recipe"]["model"] != _plain(self.recipe)["model"]:
+            raise ValueError(f"{path} was trained with another model configuration than the recipe's")
+        self.model.load_state_dict(state["model"])
+        for name, value in state["mean"].items():
+            self.mean.weights[name].copy_(value)
+        for optimiser, saved in zip(self.optimisers, state["optimisers"]):
+            rates = [group["base_lr"] for group in optimiser.param_groups]
+            optimiser.load_state_dict(saved)
+            for group, base in zip(optimiser.param_groups, rates):
+                group["base_lr"] = base  # the recipe may have changed it
+        self.step, self.seconds, self.skipped = state["step"], state["seconds"], state["skipped"]
+        torch.set_rng_state(state["random"].cpu())
+
+    def close(self) -> None:
+        """End the processes that make clips."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as nested dictionaries and lists only."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(asdict(recipe))
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Write beside `path`, then put it in place: a reader or a kill never meets half a file."""
+    part = path.with_name(f".{path.name}.part{path.suffix}")
+    write(part)
+    os.replace(part, path)
+
+
+def _build_model(recipe: Recipe) -> D4RT:
+    if recipe.start_from:
+        return load_model(recipe.start_from, config=recipe.model).requires_grad_(True)
+    return D4RT(recipe.model)
+
+
+def held_out(recipe: Recipe, batches: int = 4, size: int = 8) -> list[ClipBatch]:
+    """Procedural clips of fixed seeds that training never sees."""
+    source = open_source(SourceSettings(options=_scene_options(recipe)), recipe.model)
+    return [source.make(list(range(i * size, (i + 1) * size))) for i in range(batches)]
+
+
+def _scene_options(recipe: Recipe) -> Mapping[str, Any]:
+    return next((s.options for s in recipe.sources if s.kind == "procedural"), {})
+
+
+class _Stop:
+    """Set by SIGTERM or SIGINT: finish the step, write a checkpoint, leave."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(kind, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    minutes: float | None = None,
+    device: torch.device | str = "cpu",
+) -> Trainer:
+    """Train until the recipe's steps, `minutes` of training, SIGTERM or SIGINT; checkpoints go to `folder`.
+
+    With `minutes` the learning rate falls over whichever ends first, steps or time. Under torchrun every process
+    calls this. Raises FileNotFoundError when resuming without a checkpoint, FileExistsError when a new run would
+    overwrite one.
+    """
+    rank, world, device = _join_processes(torch.device(device))
+    checkpoint = folder / "checkpoint.pt"
+    if resume and not checkpoint.exists():
+        raise FileNotFoundError(f"nothing to resume: {checkpoint} does not exist")
+    if not resume and checkpoint.exists():
+        raise FileExistsError(f"{checkpoint} exists: resume it, or choose another folder")
+    trainer = Trainer(recipe, device, rank, world)
+    if resume:
+        trainer.load(checkpoint)
+    stop = _Stop()
+    try:
+        _run(trainer, folder, stop, minutes * 60 if minutes else None)
+    finally:
+        trainer.close()
+        if world > 1:
+            dist.destroy_process_group()
+    return trainer
+
+
+def _run(trainer: Trainer, folder: Path, stop: _Stop, budget: float | None) -> None:
+    recipe, main = trainer.recipe, trainer.rank == 0
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = SummaryWriter(str(folder / "log")) if main else None
+    clips = held_out(recipe) if main else []
+    limit = matmul_rate(trainer.device, torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32)
+    flops = 0
+    saved = validated = printed = time.monotonic()
+    since, waited = trainer.step, 0.0
+    while trainer.step < recipe.steps and not _agree(stop.asked, trainer):
+        if budget is not None and _agree(trainer.seconds >= budget, trainer):
+            break
+        if not flops and not recipe.compile:
+            found: dict[str, float] = {}
+            flops = count_flops(lambda: found.update(trainer.take_step(budget)))
+        else:
+            found = trainer.take_step(budget)
+        waited += found.pop("waited")
+        if writer is None:
+            continue
+        now = time.monotonic()
+        for name, value in found.items():
+            writer.add_scalar(f"train/{name}", value, trainer.step)
+        if now - printed > 20 or trainer.step == recipe.steps:
+            pace = (now - printed) / (trainer.step - since)
+            speed = flops / pace
+            print(
+                f"step {trainer.step} {trainer.seconds / 60:.1f} min "
+                + " ".join(f"{name} {value:.4g}" for name, value in found.items())
+                + f" | {pace:.3f} s/step, {waited / (now - printed):.0%} waiting for clips, "
+                f"{speed / 1e9:.0f} of {limit / 1e9:.0f} GFLOP/s ({speed / limit:.0%}), {trainer.skipped} skipped",
+                flush=True,
+            )
+            printed, since, waited = now, trainer.step, 0.0
+        if now - saved > recipe.checkpoint_minutes * 60:
+            trainer.save(folder)
+            saved = now
+        if now - validated > recipe.validate_minutes * 60:
+            _report(trainer, clips, writer)
+            validated = time.monotonic()
+    if writer is not None:
+        trainer.save(folder)
+        _report(trainer, clips, writer)
+        writer.close()
+
+
+def _agree(mine: bool, trainer: Trainer) -> bool:
+    """Whether any process wants to stop, so that all do at the same step."""
+    if trainer.world == 1:
+        return mine
+    flag = torch.tensor(float(mine), device=trainer.device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag > 0)
+
+
+def _report(trainer: Trainer, clips: list[ClipBatch], writer: SummaryWriter) -> None:
+    figures = trainer.validate(clips)
+    for name, value in figures.items():
+        writer.add_scalar(f"held_out/{name}", value, trainer.step)
+    shown = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    print(f"held out at step {trainer.step}: {shown}", flush=True)
+
+
+def _join_processes(device: torch.device) -> tuple[int, int, torch.device]:
+    """Rank, count and device under torchrun; 0, 1 and `device` otherwise."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return 0, 1, device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return dist.get_rank(), world, device

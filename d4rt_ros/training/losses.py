@@ -1,0 +1,110 @@
+"""The training loss of the paper (section 2.1), with masks where the truth is missing.
+
+Every term is a mean over the valid queries of a clip and then over clips, so that splitting a batch over processes
+changes nothing. Values under a false mask never enter the arithmetic: NaN there is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from d4rt_ros.training.truth import Truth
+
+_SMALL_DEPTH = 0.05  # of the mean depth; the log-depth term is linear below it so that negative z still learns
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms; the paper's values, and `log_depth` which the paper does not have."""
+
+    xyz: float = 1.0
+    uv: float = 0.1
+    visibility: float = 0.1
+    displacement: float = 0.1
+    normal: float = 0.5
+    confidence: float = 0.2
+    log_depth: float = 0.0  # per-clip scale-invariant log depth: keeps depth variance from collapsing
+
+
+def signed_log(x: Tensor) -> Tensor:
+    """sign(x) * log(1 + |x|), element by element."""
+    return torch.sign(x) * torch.log1p(x.abs())
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` [B, N] where `mask` [B, N], for every clip [B]; 0 for a clip without any."""
+    count = mask.sum(-1)
+    return torch.where(mask, values, 0.0).sum(-1) / count.clamp(min=1)
+
+
+def mean_depth(xyz: Tensor, mask: Tensor) -> Tensor:
+    """Mean |z| of `xyz` [B, N, 3] over `mask` [B, N], as [B, 1, 1], bounded away from 0."""
+    return masked_mean(xyz[..., 2].abs(), mask).clamp(min=1e-3)[:, None, None]
+
+
+def log_depth_error(z: Tensor, z_true: Tensor, mask: Tensor) -> Tensor:
+    """Mean |log z - log z_true - their median difference| for every clip [B].
+
+    Args:
+        z: predicted depth [B, N], divided by its own mean.
+        z_true: true depth [B, N], divided by its own mean.
+        mask: where both count [B, N]; points nearer than a twentieth of the mean depth are left out.
+    """
+    mask = mask & (z_true > _SMALL_DEPTH)
+    log_z = torch.where(z > _SMALL_DEPTH, z.clamp(min=_SMALL_DEPTH).log(), z / _SMALL_DEPTH - 1 + _LOG_SMALL)
+    difference = log_z - torch.where(mask, z_true, 1.0).log()
+    known = torch.where(mask, difference.detach(), torch.nan)
+    middle = torch.nanmedian(known, dim=-1, keepdim=True).values.nan_to_num(0.0)
+    return masked_mean((difference - middle).abs(), mask)
+
+
+_LOG_SMALL = float(torch.tensor(_SMALL_DEPTH).log())
+
+
+def d4rt_loss(
+    raw: Mapping[str, Tensor], truth: Truth, weights: LossWeights, *, confidence_active: bool = True
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of all terms, and every term by name (detached, unweighted).
+
+    Args:
+        raw: what `D4RT.forward` returns for queries [B, N]: xyz, uv, visibility (logit), displacement, normal,
+            confidence (logit).
+        truth: the answers [B, N].
+        weights: of the terms.
+        confidence_active: False holds c at 1 in the xyz term, for the first part of a run: with it on from the
+            start the network lowers c instead of the error. The head itself learns from the error all the same.
+    """
+    raw = {name: value.float() for name, value in raw.items()}
+    known = truth.xyz_valid
+    true_xyz = torch.where(known[..., None], truth.xyz, 0.0)
+    true_shift = torch.where(known[..., None], truth.displacement, 0.0)
+    scale, true_scale = mean_depth(raw["xyz"], known), mean_depth(true_xyz, known)
+    xyz, true_xyz = raw["xyz"] / scale, true_xyz / true_scale
+
+    error = (signed_log(xyz) - signed_log(true_xyz)).abs().sum(-1)
+    confidence = torch.sigmoid(raw["confidence"]).clamp(1e-4, 1 - 1e-4)
+    weighted = confidence * error if confidence_active else error + confidence * error.detach() - error.detach()
+    terms = {
+        "xyz": masked_mean(weighted, known),
+        "confidence": masked_mean(-confidence.log(), known),
+        "log_depth": log_depth_error(xyz[..., 2], true_xyz[..., 2], known),
+        "displacement": masked_mean((raw["displacement"] / scale - true_shift / true_scale).abs().sum(-1), known),
+    }
+    true_uv = torch.where(truth.uv_valid[..., None], truth.uv, 0.5)
+    terms["uv"] = masked_mean((raw["uv"] - true_uv).abs().sum(-1), truth.uv_valid)
+    seen = torch.where(truth.visibility_valid, truth.visibility, 0.0)
+    bce = F.binary_cross_entropy_with_logits(raw["visibility"], seen, reduction="none")
+    terms["visibility"] = masked_mean(bce, truth.visibility_valid)
+    true_normal = torch.where(truth.normal_valid[..., None], truth.normal, 0.0)
+    cosine = F.cosine_similarity(raw["normal"], true_normal, dim=-1, eps=1e-4)
+    terms["normal"] = masked_mean(1 - cosine, truth.normal_valid)
+
+    total = sum(getattr(weights, name) * term.mean() for name, term in terms.items())
+    report = {name: term.detach().mean() for name, term in terms.items()}
+    report["error"] = masked_mean(error.detach(), known).mean()
+    return total, report

@@ -1,0 +1,159 @@
+"""A training run as one YAML file: every section is a dataclass, and unknown or impossible values are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from d4rt_ros.model import ModelConfig, named_config
+from d4rt_ros.training.augment import AugmentSettings
+from d4rt_ros.training.losses import LossWeights
+from d4rt_ros.training.sampling import SamplingSettings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """One source of clips: `procedural`, or a data set by the name of its reader and its folder."""
+
+    kind: str = "procedural"
+    path: str = ""
+    weight: float = 1.0  # share of batches, relative to the other sources
+    options: Mapping[str, Any] = field(default_factory=dict)  # passed to the reader or the scene maker
+
+
+@dataclass(frozen=True)
+class FeedSettings:
+    """How clips are made and reused."""
+
+    batch: int = 8  # clips a step over all processes, times `accumulate`
+    reuse: int = 8  # steps for which a made clip is asked fresh queries, in the mean
+    pool: int = 4  # batches of clips kept at hand, among which a step chooses
+    workers: int = 1  # processes that make clips; 0: in the training process
+    prefetch: int = 2  # batches waiting, for every worker
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        for name, least in (("batch", 1), ("reuse", 1), ("pool", 1), ("workers", 0), ("prefetch", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"feed.{name} is {getattr(self, name)}, must be at least {least}")
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """Muon for the hidden matrices and AdamW for the rest, or AdamW alone."""
+
+    kind: str = "muon"  # or adamw
+    lr: float = 1e-3  # AdamW
+    muon_lr: float = 0.02
+    weight_decay: float = 0.03
+    warmup: int = 200  # steps
+    final: float = 0.01  # share of the learning rate at the end of the cosine
+    clip: float = 10.0  # global gradient norm
+    ema: float = 0.999
+    accumulate: int = 1  # batches a step
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        if self.kind not in ("muon", "adamw"):
+            raise ValueError(f"optimiser.kind is {self.kind!r}, must be 'muon' or 'adamw'")
+        for name in ("lr", "muon_lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"optimiser.{name} is {getattr(self, name)}, must be positive")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"optimiser.ema is {self.ema}, must be in 0..1")
+        if self.accumulate < 1 or self.warmup < 0:
+            raise ValueError("optimiser.accumulate must be at least 1 and optimiser.warmup not negative")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run."""
+
+    model: ModelConfig
+    start_from: str = ""  # weights to begin with: a file or folder that `load_model` reads
+    seed: int = 0
+    steps: int = 10_000
+    precision: str = "bfloat16"  # or float32
+    compile: bool = False
+    confidence_from: float = 0.5  # part of the run after which confidence weighs the xyz error
+    checkpoint_minutes: float = 5.0
+    validate_minutes: float = 10.0
+    sources: tuple[SourceSettings, ...] = (SourceSettings(),)
+    feed: FeedSettings = FeedSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    augment: AugmentSettings = AugmentSettings()
+    losses: LossWeights = LossWeights()
+    optimiser: OptimiserSettings = OptimiserSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        if self.precision not in ("bfloat16", "float32"):
+            raise ValueError(f"precision is {self.precision!r}, must be 'bfloat16' or 'float32'")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}, must be at least 1")
+        if not self.sources:
+            raise ValueError("sources is empty: there is nothing to train on")
+
+
+def _build(kind: type[T], values: Any, where: str) -> T:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must be a mapping, is {type(values).__name__}")
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"{where} has no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    hints = get_type_hints(kind)
+    arguments = {}
+    for name, value in values.items():
+        if is_dataclass(hints[name]) and name != "model":
+            value = _build(hints[name], value, f"{where}.{name}")
+        elif isinstance(value, (int, float, str, bool)) and hints[name] in (int, float, str, bool):
+            if hints[name] is float and isinstance(value, int):
+                value = float(value)
+            if type(value) is not hints[name]:
+                raise ValueError(f"{where}.{name} is {value!r}, must be {hints[name].__name__}")
+        arguments[name] = value
+    return kind(**arguments)
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
+    """Build a recipe. `model` is a size by name, or its fields with an optional `name` to start from.
+
+    Raises ValueError naming the field that is unknown or out of range.
+    """
+    values = dict(values)
+    model = values.pop("model", "builtin")
+    if isinstance(model, str):
+        config = named_config(model)
+    else:
+        model = dict(model)
+        base = asdict(named_config(model.pop("name", "builtin")))
+        config = _build(ModelConfig, {**base, **model}, "model")
+    sources = values.pop("sources", [{}])
+    if not isinstance(sources, (list, tuple)):
+        raise ValueError("sources must be a list")
+    built = tuple(_build(SourceSettings, s, f"sources[{i}]") for i, s in enumerate(sources))
+    return _build(Recipe, {**values, "model": config, "sources": built}, "recipe")
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from YAML; a bare name is one of the recipes that come with the package.
+
+    Raises FileNotFoundError or ValueError naming the file.
+    """
+    file = Path(path)
+    if not file.suffix and not file.exists():
+        file = Path(__file__).parent / "recipes" / f"{file}.yaml"
+    if not file.is_file():
+        names = ", ".join(sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("*.yaml")))
+        raise FileNotFoundError(f"no recipe at {file}; those in the package are {names}")
+    try:
+        return recipe_from_dict(yaml.safe_load(file.read_text()) or {})
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{file}: {error}") from error
