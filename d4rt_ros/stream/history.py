@@ -37,6 +37,11 @@ class History:
         held = self._held
         return (min(r.stamps[0] for r in held), held[-1].stamps[-1]) if held else None
 
+    @property
+    def newest_stamps(self) -> frozenset[int]:
+        """Newest stamp of every window held."""
+        return frozenset(result.stamps[-1] for result in self._held)
+
     def add(self, result: WindowResult) -> None:
         """Hold this window as the newest; gives up the oldest beyond the size."""
         self._held = (*self._held, result)[-self._size :]

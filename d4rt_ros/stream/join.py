@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,30 @@ class Joiner:
             placed = self._begin(scene, track, note)
         self._last, self._end = placed, placed.poses[-1]
         return placed
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What is carried from window to window, but for the last window's scene."""
+        last = self._last
+        kept = {"join_segment": np.array(self._segment)}
+        if self._end is not None:
+            kept["join_end"] = self._end
+        if last is not None:
+            kept |= {
+                "join_world": last.world_from_scene,
+                "join_poses": last.poses,
+                "join_covariance": last.covariance,
+                "join_reference": np.array(last.reference),
+            }
+        return kept
+
+    def restore(self, state: Mapping[str, np.ndarray], scene: SceneLike) -> Placed | None:
+        """Go on from a state; `scene` is the last window. Returns that window as placed, None if it was not."""
+        self._segment, self._end, self._last = int(state["join_segment"]), state.get("join_end"), None
+        if "join_world" in state:
+            world, poses, covariance = (state[f"join_{name}"] for name in ("world", "poses", "covariance"))
+            reference = int(state["join_reference"])
+            self._last = Placed(scene, world, poses, covariance, reference, self._segment, None, "")
+        return self._last
 
     def _begin(self, scene: SceneLike, track: CameraTrack, note: str) -> Placed:
         """A new segment, at the origin or, after a lost join, where the camera was last seen."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 _REACH = 1 << 20  # cubes from the origin along an axis; what lies beyond is not kept
@@ -61,6 +63,15 @@ class VoxelMap:
         _, first = np.unique(keys[::-1], return_index=True)
         kept = np.sort(len(keys) - 1 - first)[-self._max_points :]
         self._keys, self._xyz, self._rgb = keys[kept], xyz[kept], rgb[kept]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What is carried from window to window."""
+        return {"map_xyz": self._xyz, "map_rgb": self._rgb, "map_side": np.array(self._side)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state."""
+        self._xyz, self._rgb, self._side = state["map_xyz"], state["map_rgb"], float(state["map_side"])
+        self._keys = self._cubes(self._xyz) if self._side else np.zeros(0, np.int64)
 
     def _cubes(self, xyz: np.ndarray) -> np.ndarray:
         """[N] number of each point's cube; negative for points out of reach or not finite."""

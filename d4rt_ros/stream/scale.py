@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,11 @@ class ScaleEstimator:
         self._silent = 0  # windows since the last measurement
         self._samples: deque[tuple[int, np.ndarray, np.ndarray]] = deque(maxlen=MAX_SAMPLES)
 
+    def missing(self, why: str) -> None:
+        """A window said nothing about the scale, for this reason."""
+        self._why = why
+        self._silent += 1
+
     def depth(self, predicted: np.ndarray, measured: np.ndarray, weights: np.ndarray) -> None:
         """Compare depths of the same pixels.
 
@@ -67,8 +73,7 @@ class ScaleEstimator:
             ratio = np.log(measured.astype(np.float64) / predicted)
         ok = np.isfinite(ratio) & (weights > 0) & (predicted > 0) & (measured > 0)
         if ok.sum() < MIN_POINTS:
-            self._why = f"{int(ok.sum())} of {len(ok)} points have a depth, {MIN_POINTS} are needed"
-            self._silent += 1
+            self.missing(f"{int(ok.sum())} of {len(ok)} points have a depth, {MIN_POINTS} are needed")
             return
         self._measure(ratio[ok], weights[ok])
 
@@ -87,17 +92,15 @@ class ScaleEstimator:
         ours, theirs = self._steps()
         path = float(theirs.sum())
         if path < MIN_PATH or len(theirs) < MIN_STEPS:
-            if self._samples:
-                self._why = f"the camera moved {path:.2f} m by odometry, {MIN_PATH:.2f} m are needed"
-            self._silent += 1
+            moved = f"the camera moved {path:.2f} m by odometry, {MIN_PATH:.2f} m are needed"
+            self.missing(moved if self._samples else "no odometry came yet")
             return
         # Long steps say more: the sum of the lengths is the ratio of the paths.
         with np.errstate(divide="ignore"):
             ratio = np.log(theirs / ours)
         ok = np.isfinite(ratio)
         if ok.sum() < MIN_STEPS:
-            self._why = "the camera moved by odometry but not in the images"
-            self._silent += 1
+            self.missing("the camera moved by odometry but not in the images")
             return
         spread = 1.4826 * float(np.median(np.abs(ratio[ok] - np.median(ratio[ok]))))
         value = math.log(path / float(ours.sum()))
@@ -112,7 +115,7 @@ class ScaleEstimator:
             return Scale(False, 1.0, math.inf, "none: lengths are in units of the segment")
         if self._source == "fixed":
             return Scale(True, self._value, 0.0, f"fixed: 1 unit is {self._value:g} m")
-        error = math.sqrt(self._variance)
+        error = math.sqrt(self._variance + self._silent * DRIFT**2)
         if error > METRIC_ERROR:
             return Scale(False, 1.0, error, f"{self._source}: not known, {self._why}")
         value = math.exp(self._log)
@@ -120,6 +123,22 @@ class ScaleEstimator:
         if self._silent:
             state += f", held for {self._silent} windows: {self._why}"
         return Scale(True, value, error, state)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What is carried from window to window."""
+        stamps, ours, theirs = zip(*self._samples) if self._samples else ((), (), ())
+        return {
+            "scale_filter": np.array([self._log, self._variance, self._silent]),
+            "scale_stamps": np.array(stamps, np.int64),
+            "scale_paths": np.array([ours, theirs], np.float64).reshape(2, -1, 3),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a state."""
+        self.reset()
+        self._log, self._variance, self._silent = (*map(float, state["scale_filter"][:2]), int(state["scale_filter"][2]))
+        ours, theirs = state["scale_paths"]
+        self._samples.extend(zip(map(int, state["scale_stamps"]), ours, theirs))
 
     def _steps(self) -> tuple[np.ndarray, np.ndarray]:
         """Lengths of steps of at least MIN_STEP metres: ours in units, theirs in metres."""
