@@ -84,6 +84,12 @@ def test_span_rotation_by_hand() -> None:
     assert rotation_between_deg(truth[0], truth[1]) == pytest.approx(3)
 
 
+def test_poses_printed_to_few_digits_are_good_enough() -> None:
+    truth = _poses([[0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 2, 3]], [0, 10, 40, 90])
+    scores = camera_scores(np.round(truth, 3), truth)
+    assert scores.ate < 1e-3 and scores.rpe_rotation_deg < 0.1
+
+
 @pytest.mark.parametrize("frames", [1, 2])
 def test_too_few_frames_are_refused(frames: int) -> None:
     poses = np.tile(np.eye(4), (frames, 1, 1))

@@ -23,7 +23,9 @@ WORLD = AnalyticScene(num_frames=24, image_size=SIZE, ball_velocity=(0.0, 0.0, 0
 def _depths(world: AnalyticScene) -> np.ndarray:
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     u, v = torch.tensor((columns.ravel() + 0.5) / SIZE[1]), torch.tensor((rows.ravel() + 0.5) / SIZE[0])
-    maps = [world.decode(Queries.make(u, v, t, t, t)).xyz[:, 2].reshape(SIZE) for t in range(world.num_frames)]
+    maps = [
+        world.decode(Queries.make(u, v, t, t, t)).xyz[:, 2].reshape(SIZE) for t in range(world.num_frames)
+    ]
     return torch.stack(maps).numpy()
 
 
@@ -96,7 +98,15 @@ class Knowing:
 def test_a_perfect_model_scores_perfectly() -> None:
     scores = evaluate(Knowing(WORLD), RECORDED)
     assert scores["clips"] == 1
-    for name in ("absrel", "absrel_shift", "cloud_l1", "ate", "rpe_translation", "rpe_rotation_deg", "rot_deg"):
+    for name in (
+        "absrel",
+        "absrel_shift",
+        "cloud_l1",
+        "ate",
+        "rpe_translation",
+        "rpe_rotation_deg",
+        "rot_deg",
+    ):
         assert scores[name] == pytest.approx(0, abs=2e-4), name
     assert scores["focal_err"] < 1e-3
     # Depth is read at the nearest of 64x48 pixels, on slanted surfaces.
@@ -120,7 +130,8 @@ def test_baselines_are_what_a_lazy_model_gets() -> None:
     assert scores["track_px_still"] > 20 * scores["track_px"]
     assert scores["aj_still"] < 0.5 * scores["aj"]
     fx, fy = WORLD.focal
-    default = (abs(1 - fx) / fx + abs(SIZE[1] / SIZE[0] - fy) / fy) / 2
+    f = 0.5 / np.tan(np.radians(35))
+    default = (abs(f - fx) / fx + abs(f * SIZE[1] / SIZE[0] - fy) / fy) / 2
     assert scores["focal_err_default"] == pytest.approx(default)
     assert scores["visibility_acc_always"] < scores["visibility_acc"]
     assert scores["cloud_l1_constant"] > 100 * scores["cloud_l1"]

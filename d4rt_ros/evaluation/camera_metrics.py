@@ -104,4 +104,7 @@ def _checked(poses: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"{int((~np.isfinite(poses).all((1, 2))).sum())} of {len(poses)} poses hold NaN or inf"
         )
+    # Printed poses are rotations to a few digits only, which is too few for evo.
+    poses = poses.copy()
+    poses[:, :3, :3] = Rotation.from_matrix(poses[:, :3, :3]).as_matrix()
     return poses

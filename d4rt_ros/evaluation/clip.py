@@ -17,7 +17,7 @@ from d4rt_ros.evaluation.sequence import Sequence
 from d4rt_ros.evaluation.static_tracks import StaticTracks, project, static_tracks
 
 ROTATION_SPAN = 15
-DEPTH_POINTS = 1024
+DEPTH_POINTS = 512
 _TRACK_GRID = (12, 16)
 _GAP = 3.0  # times the usual frame interval: a longer silence is not bridged by a window
 _UNIT = (1, 1)
@@ -80,7 +80,9 @@ def window_frames(stamps: np.ndarray, length: int, span: int = ROTATION_SPAN) ->
     return windows
 
 
-def cut_clips(sequence: Sequence, length: int, most: int | None = None, span: int = ROTATION_SPAN) -> Iterator[Clip]:
+def cut_clips(
+    sequence: Sequence, length: int, most: int | None = None, span: int = ROTATION_SPAN
+) -> Iterator[Clip]:
     """Clips of a model's length, T, evenly spread over a sequence where there are more than `most`."""
     windows = window_frames(sequence.stamps, length, span)
     if most is not None and len(windows) > most:
@@ -153,4 +155,6 @@ def _seen_first(tracks: StaticTracks) -> StaticTracks | None:
     keep = tracks.visible[0] & inside
     if not keep.any():
         return None
-    return StaticTracks(tracks.uv[:, keep], tracks.xyz[:, keep], tracks.visible[:, keep], tracks.valid[:, keep])
+    return StaticTracks(
+        tracks.uv[:, keep], tracks.xyz[:, keep], tracks.visible[:, keep], tracks.valid[:, keep]
+    )

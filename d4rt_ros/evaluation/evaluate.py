@@ -30,7 +30,9 @@ class Model(Protocol):
 
 def evaluate_clips(model: Model, clips: Iterable[Clip]) -> dict[str, float]:
     """Metrics over clips (see `score_clip` for names and units), summarised, and `clips`, their number."""
-    return summarise(score_clip(model.encode(clip.video, clip.stamps, clip.aspect_ratio), clip) for clip in clips)
+    return summarise(
+        score_clip(model.encode(clip.video, clip.stamps, clip.aspect_ratio), clip) for clip in clips
+    )
 
 
 def evaluate(

@@ -1,7 +1,7 @@
 """Scores of a model's answers for one clip, each beside what costs nothing.
 
 The baselines: depth that is the same everywhere (absrel_constant), a camera that stands still (*_still), points that
-stay where they were (track_px_still, and in 3D where they truly were: aj_still), a focal length of one image width
+stay where they were (track_px_still, and in 3D where they truly were: aj_still), a field of view of 70 degrees
 (focal_err_default), points that stay visible for ever (visibility_acc_always).
 """
 
@@ -15,13 +15,19 @@ import torch
 from d4rt_ros.evaluation.camera_metrics import camera_scores, span_rotation_deg
 from d4rt_ros.evaluation.clip import Clip, unit_intrinsics
 from d4rt_ros.evaluation.depth_metrics import focal_error, point_cloud_l1, scaled_depth_scores
-from d4rt_ros.evaluation.track_metrics import METRIC_SIDE, tapvid3d_scores, track_pixel_errors, visibility_accuracy
+from d4rt_ros.evaluation.track_metrics import (
+    METRIC_SIDE,
+    tapvid3d_scores,
+    track_pixel_errors,
+    visibility_accuracy,
+)
 from d4rt_ros.model import SceneLike
 from d4rt_ros.tasks import camera_track, depth_at, intrinsics, tracks
 from d4rt_ros.tasks.ask import ask
 
 POSE_GRID = 16
 _CLOUD_STRIDE = 4
+_DEFAULT_FOCAL = 0.5 / np.tan(np.radians(70) / 2)  # over the image's width
 # Everything else is averaged over clips; these are medians: of points, or of clips for the focal length.
 MEDIANS = ("track_px", "track_px_still", "focal_err", "focal_err_default")
 
@@ -44,7 +50,7 @@ def score_clip(scene: SceneLike, clip: Clip) -> Samples:
         samples.update(_camera(scene, clip))
     if clip.intrinsics is not None:
         found = unit_intrinsics(intrinsics(scene, POSE_GRID).matrix, scene.image_size)
-        default = np.diag([1.0, clip.aspect_ratio, 1.0])
+        default = np.diag([_DEFAULT_FOCAL, _DEFAULT_FOCAL * clip.aspect_ratio, 1.0])
         samples["focal_err"] = [focal_error(found, clip.intrinsics)]
         samples["focal_err_default"] = [focal_error(default, clip.intrinsics)]
     if clip.tracks is not None:
@@ -151,7 +157,9 @@ def _tracks(scene: SceneLike, clip: Clip) -> Samples:
         k = np.diag([*_metric_size(clip.aspect_ratio), 1.0]) @ clip.intrinsics
         mine = tapvid3d_scores(xyz, seen > 0.5, truth.xyz, truth.visible, k, truth.valid)
         still_xyz = np.broadcast_to(truth.xyz[0], truth.xyz.shape)
-        still = tapvid3d_scores(still_xyz, np.ones(seen.shape, bool), truth.xyz, truth.visible, k, truth.valid)
+        still = tapvid3d_scores(
+            still_xyz, np.ones(seen.shape, bool), truth.xyz, truth.visible, k, truth.valid
+        )
         for name, one in (("aj", "average_jaccard"), ("apd", "average_within"), ("oa", "occlusion_accuracy")):
             samples[name], samples[f"{name}_still"] = [getattr(mine, one)], [getattr(still, one)]
     return samples

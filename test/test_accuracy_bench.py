@@ -1,0 +1,121 @@
+"""Held-out scenes as clips: the truth in them agrees with the scenes' answers, and a knowing model scores well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from bench.accuracy import KEYS, line
+from bench.procedural import FIRST_SEED, batch_clip, held_out_clips
+from d4rt_ros.evaluation.clip import Clip
+from d4rt_ros.evaluation.evaluate import evaluate_clips
+from d4rt_ros.model import Answers, ModelConfig, Queries
+from d4rt_ros.training.scenes import ProceduralScenes, SceneBatch, SceneRecipe
+
+FRAMES, SIZE = 4, (24, 32)
+CONFIG = ModelConfig(frames=FRAMES, image_size=SIZE, patch=(2, 8, 8))
+
+
+@dataclass(frozen=True)
+class Answering:
+    """One row of a batch, answering exactly (SceneLike); sky has no confidence."""
+
+    batch: SceneBatch
+    row: int
+    stamps: tuple[int, ...] = tuple(range(FRAMES))
+    num_frames: int = FRAMES
+    image_size: tuple[int, int] = SIZE
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def frames(self) -> torch.Tensor:
+        """[T, 3, H, W]."""
+        return self.batch.video[self.row]
+
+    def decode(self, queries: Queries) -> Answers:
+        """Ask the scene."""
+        count = len(self.batch.video)
+        truth = self.batch.answer(queries.apply(lambda x: x.expand(count, -1)))
+        return Answers(
+            truth.xyz[self.row],
+            truth.uv[self.row],
+            truth.visibility[self.row],
+            truth.displacement[self.row],
+            truth.normal[self.row],
+            truth.xyz_valid[self.row].float(),
+        )
+
+
+@pytest.fixture(scope="module")
+def batch() -> SceneBatch:
+    """Two clips."""
+    recipe = SceneRecipe(frames=FRAMES, size=SIZE)
+    return ProceduralScenes(recipe).sample(2, torch.Generator().manual_seed(5))
+
+
+@dataclass(frozen=True)
+class Model:
+    """Knows the clips in their order."""
+
+    scenes: list[Answering]
+    config: ModelConfig = CONFIG
+
+    def encode(
+        self, video: torch.Tensor, stamps: object = None, aspect_ratio: float | None = None
+    ) -> Answering:
+        """Find the clip by its video."""
+        (found,) = [s for s in self.scenes if torch.equal(s.frames, video)]
+        assert aspect_ratio == pytest.approx(float(found.batch.aspect_ratio[found.row]))
+        return found
+
+
+def test_a_model_that_knows_the_scenes_scores_perfectly(batch: SceneBatch) -> None:
+    clips = [batch_clip(batch, row, str(row)) for row in range(2)]
+    scores = evaluate_clips(Model([Answering(batch, row) for row in range(2)]), clips)
+    for name in ("absrel", "cloud_l1", "ate", "rot_deg", "focal_err", "track_px"):
+        assert scores[name] == pytest.approx(0, abs=2e-2), name
+    assert scores["absrel"] < 1e-4 and scores["rot_deg"] < 1e-2
+    assert scores["visibility_acc"] == 1 and scores["delta125"] == 1
+    assert scores["aj"] > 0.95 and scores["oa"] == 1
+    assert scores["absrel_constant"] > 0.05 and scores["track_px_still"] > 0.5
+
+
+def test_depth_samples_are_the_rendered_depth(batch: SceneBatch) -> None:
+    clip = batch_clip(batch, 1, "")
+    assert clip.depth is not None and clip.depth_uv is not None
+    for frame, (uv, depth) in enumerate(zip(clip.depth_uv, clip.depth)):
+        rows, columns = np.floor(uv[:, 1] * SIZE[0]).astype(int), np.floor(uv[:, 0] * SIZE[1]).astype(int)
+        np.testing.assert_allclose(depth, batch.depth[1, frame].numpy()[rows, columns], rtol=1e-6)
+        assert np.isfinite(depth).all()
+
+
+def test_tracks_start_where_they_are_asked(batch: SceneBatch) -> None:
+    clip = batch_clip(batch, 0, "")
+    assert clip.tracks is not None and clip.intrinsics is not None
+    assert clip.tracks.visible[0].all() and clip.tracks.valid.all()
+    k = clip.intrinsics
+    at = clip.tracks.xyz @ k.T
+    seen = clip.tracks.visible
+    np.testing.assert_allclose(clip.tracks.uv[seen], (at[..., :2] / at[..., 2:])[seen], atol=1e-4)
+
+
+def test_held_out_clips_are_always_the_same() -> None:
+    first: list[Clip] = list(held_out_clips(CONFIG, 3))
+    again = list(held_out_clips(CONFIG, 1))
+    assert [c.name for c in first] == [f"procedural[{FIRST_SEED}:{row}]" for row in range(3)]
+    assert torch.equal(first[0].video, again[0].video)
+    assert not torch.equal(first[0].video, first[1].video)
+    assert FIRST_SEED < 2**32  # training draws above
+
+
+def test_json_line_has_every_key_of_every_sequence() -> None:
+    out = line({"procedural": {"absrel": 0.123456, "clips": 3, "aj": 0.5}}, everything=False)
+    row = out["procedural"]
+    assert isinstance(row, dict)
+    assert set(row) == {*KEYS, "clips"}
+    assert row["absrel"] == 0.1235 and row["ate"] is None
+    everything = line({"procedural": {"absrel": 0.1, "clips": 3, "aj": 0.5}}, everything=True)["procedural"]
+    assert isinstance(everything, dict) and everything["aj"] == 0.5
