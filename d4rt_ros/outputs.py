@@ -15,7 +15,7 @@ import numpy as np
 from d4rt_ros import conversions
 from d4rt_ros.camera import Camera
 from d4rt_ros.conversions import MessageTypes
-from d4rt_ros.stream.results import Tracks, WindowResult
+from d4rt_ros.stream.results import WindowResult
 
 # Topic: message type, and the part of the pipeline that is computed for it ("" where it always is).
 TOPICS: dict[str, tuple[str, str]] = {
@@ -101,6 +101,8 @@ class Outputs:
         Returns:
             (topic, message) of every wanted topic that this result has an answer for, in the order of TOPICS.
         """
+        if camera is not None and camera.size != tuple(result.image_size):
+            camera = None  # calibrated for another size, so its distortion was not taken out
         messages = {
             **self._depth(result),
             **self._clouds(result),
@@ -146,8 +148,8 @@ class Outputs:
         tracks = result.tracks
         if tracks is None:
             return {}
-        stamp, frame_id = tracks.stamps[-1], result.frame_id
-        xyz, velocity = in_newest_camera(tracks, result.poses)
+        stamp, frame_id = tracks.stamps[-1], result.frame_id if tracks.frame == "camera" else self.world
+        xyz, velocity = tracks.xyz, tracks.velocity
         pixels = published_pixels(tracks.uv, result.image_size, camera)
         messages = {
             "tracks": conversions.tracks_message(
@@ -228,27 +230,6 @@ class Outputs:
             name, odom_from_base = odom
             return self.world, name, pose @ np.linalg.inv(odom_from_base)
         return None
-
-
-def in_newest_camera(tracks: Tracks, poses: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Tracks in the one frame that a message can name: the camera as it stood at the newest stamp.
-
-    Args:
-        tracks: in the camera of each stamp, or in the world.
-        poses: [T, 4, 4] world_from_camera; None: only the newest positions can be given, the others are NaN.
-
-    Returns:
-        xyz [T, N, 3] float32 and velocity [N, 3] float32 (NaN without poses), both in the newest camera's axes.
-    """
-    if poses is None:
-        xyz = np.full_like(tracks.xyz, np.nan)
-        if tracks.frame == "camera":
-            xyz[-1] = tracks.xyz[-1]
-        return xyz, np.full_like(tracks.velocity, np.nan)
-    to_newest = np.linalg.inv(poses[-1])
-    matrices = to_newest @ poses if tracks.frame == "camera" else np.broadcast_to(to_newest, poses.shape)
-    xyz = np.einsum("tij,tnj->tni", matrices[:, :3, :3], tracks.xyz) + matrices[:, None, :3, 3]
-    return xyz.astype(np.float32), (tracks.velocity @ to_newest[:3, :3].T).astype(np.float32)
 
 
 def published_pixels(uv: np.ndarray, image_size: tuple[int, int], camera: Camera | None) -> np.ndarray:
