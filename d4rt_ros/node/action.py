@@ -1,0 +1,114 @@
+"""The action ~/track_all: a track for every pixel of a window, with progress, and ended by a cancel at any time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+
+from d4rt_ros import conversions, tasks
+from d4rt_ros.action import TrackAll
+from d4rt_ros.node.messages import RclpyMessages
+from d4rt_ros.node.requests import Refused, coordinates, find_span
+from d4rt_ros.node.services import EXPECTED, check_confidence, tracks_of
+from d4rt_ros.node.session import Session
+
+if TYPE_CHECKING:
+    from d4rt_ros.node.node import D4RTNode
+
+MAX_GOALS = 4  # under way at once; more are rejected
+MAX_STRIDE = 1024
+
+
+class TrackAllAction:
+    """Creates the action on the node. A goal ends as succeeded, canceled or aborted with a sentence, always."""
+
+    def __init__(self, node: D4RTNode) -> None:
+        """Create it."""
+        self._node, self._types = node, RclpyMessages()
+        self._lock, self._goals = threading.Lock(), 0
+        self._server = ActionServer(
+            node,
+            TrackAll,
+            "~/track_all",
+            self._execute,
+            goal_callback=self._accept,
+            cancel_callback=lambda goal: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def _accept(self, goal: Any) -> GoalResponse:
+        with self._lock:
+            if self._goals >= MAX_GOALS:
+                self._node.get_logger().warning(f"~/track_all: a goal is rejected, {MAX_GOALS} are under way already")
+                return GoalResponse.REJECT
+            self._goals += 1
+            return GoalResponse.ACCEPT
+
+    def _execute(self, handle: Any) -> Any:
+        result = TrackAll.Result()
+        try:
+            session = self._node.session
+            if session is None:
+                raise Refused(f"the node is {self._node.state_label}; it answers while it is active")
+            self._track(session, handle, result)
+        except Exception as error:
+            result = TrackAll.Result(success=False)
+            result.message = str(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
+            self._node.get_logger().warning(f"~/track_all: {result.message}")
+            handle.abort()
+        finally:
+            with self._lock:
+                self._goals -= 1
+        return result
+
+    def _track(self, session: Session, handle: Any, result: Any) -> None:
+        goal, started = handle.request, time.monotonic()
+        span = find_span(session, goal.start, goal.end)
+        stride = int(goal.stride) or session.settings.points_stride
+        if not 1 <= stride <= MAX_STRIDE:
+            raise Refused(f"stride is {stride}; it must be from 1 to {MAX_STRIDE}, or 0 for points.stride")
+        least = check_confidence(goal.min_confidence, session)
+        frame_id, to_frame = coordinates(goal.frame, session, span.result, span.last)
+
+        def report(progress: tasks.DenseProgress) -> None:
+            handle.publish_feedback(
+                TrackAll.Feedback(
+                    covered=progress.coverage,
+                    tracks=progress.tracks,
+                    queries=progress.queries,
+                    naive_queries=progress.naive_queries,
+                )
+            )
+
+        def cancelled() -> bool:
+            session.worker.breathe()  # windows and services have their turns between batches
+            return bool(handle.is_cancel_requested)
+
+        found = session.worker.submit(
+            lambda: tasks.dense_tracks(
+                span.result.scene,
+                list(span.frames),
+                "world",
+                span.last,
+                stride,
+                progress=report,
+                cancelled=cancelled,
+            ),
+            "action",
+        ).result()
+        if found.tracks is not None and found.progress is not None:
+            sure = found.tracks.confidence.numpy().mean(0) >= least
+            result.tracks = tracks_of(self._types, session, found.tracks, span.result, frame_id, to_frame, sure)
+            result.queries, result.naive_queries = found.progress.queries, found.progress.naive_queries
+        result.seconds, result.message = time.monotonic() - started, found.reason
+        result.window_start = conversions.time_message(self._types, span.result.stamps[0])
+        result.window_end = conversions.time_message(self._types, span.result.stamps[-1])
+        result.success = not handle.is_cancel_requested
+        if handle.is_cancel_requested:
+            handle.canceled()
+        else:
+            handle.succeed()

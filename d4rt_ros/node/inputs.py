@@ -1,0 +1,193 @@
+"""Subscriptions to one camera, and frames made of what arrives. Nothing here waits for the device."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from d4rt_ros import conversions
+from d4rt_ros.camera import Camera
+from d4rt_ros.node.messages import camera_qos
+from d4rt_ros.node.parameters import Value
+from d4rt_ros.node.transforms import Transforms
+from d4rt_ros.stream import Frame
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble has them under their former name
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+SLOP_NS = 20_000_000  # a depth image belongs to an image if their stamps differ by at most this
+PATIENCE_NS = 300_000_000  # a frame waits so long for its depth image or its transform
+
+
+@dataclass
+class InputCounters:
+    """What became of the camera's messages."""
+
+    images: int = 0  # arrived
+    refused: int = 0  # could not be read
+    lost: int = 0  # the middleware says that it dropped them before we saw them
+    alone: int = 0  # went on without the depth image or transform that scale.source asks for
+    last_refusal: str = ""
+    refused_since: float | None = None  # monotonic time of the first refused image after the last good one
+    heard: dict[str, float] = field(default_factory=dict)  # monotonic time of the newest message by kind
+    mismatched: dict[str, int] = field(default_factory=dict)  # publishers with another quality of service
+
+
+class CameraInputs:
+    """Subscribes on creation, hands frames to ``on_frame``, ends with ``close``.
+
+    Args:
+        node: node to subscribe on.
+        values: all parameters.
+        on_frame: takes every frame, in the order of arrival, on an executor thread.
+        on_change: takes a sentence when the calibration changed, so that frames before and after do not mix.
+        transforms: /tf, if anything of it is needed.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        values: Mapping[str, Value],
+        on_frame: Callable[[Frame], None],
+        on_change: Callable[[str], None],
+        transforms: Transforms | None,
+    ) -> None:
+        """Subscribe."""
+        self.counters = InputCounters()
+        self.camera: Camera | None = None
+        self.camera_problem = ""
+        self._node, self._on_frame, self._on_change, self._transforms = node, on_frame, on_change, transforms
+        self._rectified = bool(values["image_rectified"])
+        self._scale, self._odom = values["scale.source"], str(values["frames.odom"])
+        self._info: Any = None
+        self._depths: deque[tuple[int, Any]] = deque(maxlen=30)
+        self._waiting: deque[Frame] = deque()
+        self._qos = camera_qos(str(values["image_reliability"]))
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._subscriptions: dict[str, Any] = {}
+        if values["image_transport"] == "compressed":
+            self._subscribe("image", CompressedImage, "image/compressed", self._take_compressed)
+        else:
+            self._subscribe("image", Image, "image", self._take_raw)
+        self._subscribe("camera_info", CameraInfo, "camera_info", self._take_camera_info)
+        if self._scale == "depth":
+            self._subscribe("depth", Image, "depth", self._take_depth)
+        self.topics = {kind: one.topic_name for kind, one in self._subscriptions.items()}
+
+    def close(self) -> None:
+        """End all subscriptions."""
+        for subscription in self._subscriptions.values():
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        self._waiting.clear()
+
+    def _subscribe(self, kind: str, message: Any, topic: str, callback: Callable[[Any], None]) -> None:
+        def take(received: Any) -> None:
+            self.counters.heard[kind] = time.monotonic()
+            try:
+                callback(received)
+            except ValueError as error:
+                self.counters.last_refusal = f"{topic}: {error}"
+                if kind == "image":
+                    self.counters.refused += 1
+                    self.counters.refused_since = self.counters.refused_since or time.monotonic()
+            else:
+                if kind == "image":
+                    self.counters.refused_since = None
+
+        def mismatch(event: Any) -> None:
+            self.counters.mismatched[kind] = event.total_count
+
+        def lost(event: Any) -> None:
+            self.counters.lost += event.total_count_change
+
+        events = SubscriptionEventCallbacks(incompatible_qos=mismatch, message_lost=lost if kind == "image" else None)
+        common = (message, topic, take, self._qos)
+        try:
+            made = self._node.create_subscription(*common, callback_group=self._group, event_callbacks=events)
+        except UnsupportedEventTypeError:  # not every middleware can tell
+            made = self._node.create_subscription(*common, callback_group=self._group)
+        self._subscriptions[kind] = made
+
+    def _take_raw(self, message: Any) -> None:
+        self.counters.images += 1
+        self._take(message.header, conversions.image_array(message))
+
+    def _take_compressed(self, message: Any) -> None:
+        self.counters.images += 1
+        self._take(message.header, conversions.compressed_image_array(message))
+
+    def _take(self, header: Any, image: np.ndarray) -> None:
+        stamp = conversions.stamp_ns(header.stamp)
+        if stamp <= 0:
+            raise ValueError("header.stamp is zero; the camera driver must stamp its images")
+        intrinsics = None
+        if self.camera is not None:
+            try:
+                image, intrinsics = self.camera.undistort(image), self.camera.matrix
+                self.camera_problem = ""
+            except ValueError as error:  # calibrated for another size: the image is still good
+                self.camera_problem = str(error)
+        self._waiting.append(Frame(stamp, image, header.frame_id, intrinsics))
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Hand over waiting frames that are complete, or that have waited long enough."""
+        while self._waiting:
+            frame = self._waiting[0]
+            whole = self._completed(frame)
+            if whole is None:
+                waited = self._waiting[-1].stamp - frame.stamp
+                if 0 <= waited < PATIENCE_NS and len(self._waiting) < 64:
+                    return
+                self.counters.alone += 1
+            self._waiting.popleft()
+            self._on_frame(whole or frame)
+
+    def _completed(self, frame: Frame) -> Frame | None:
+        """The frame with what scale.source needs; None if that is not here."""
+        if self._scale == "odometry" and self._transforms is not None:
+            pose = self._transforms.lookup(self._odom, frame.frame_id, frame.stamp)
+            return None if pose is None else replace(frame, odometry=pose)
+        if self._scale == "depth":
+            near = [message for stamp, message in self._depths if abs(stamp - frame.stamp) <= SLOP_NS]
+            return replace(frame, depth=self._depth_of(frame, near[-1])) if near else None
+        return frame
+
+    def _depth_of(self, frame: Frame, message: Any) -> np.ndarray:
+        depth = conversions.depth_array(message)
+        height, width = frame.image_size
+        if depth.shape != (height, width):
+            depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
+        if self.camera is not None and self.camera.size == (height, width):
+            depth = self.camera.undistort(depth, nearest=True)
+        return depth
+
+    def _take_depth(self, message: Any) -> None:
+        self._depths.append((conversions.stamp_ns(message.header.stamp), message))
+        self._pass_on()
+
+    def _take_camera_info(self, message: Any) -> None:
+        message.header = type(message.header)()  # so that a calibration can be compared with the last one
+        if message == self._info:
+            return
+        self._info = message
+        had, self.camera, self.camera_problem = self.camera, None, ""
+        try:
+            self.camera = conversions.camera(message, self._rectified)
+        except ValueError as error:
+            self.camera_problem = str(error)
+            raise
+        if had is not None or self.camera is not None:
+            self._on_change("camera_info changed" if had is not None else "camera_info arrived")

@@ -1,0 +1,52 @@
+"""conversions.MessageTypes for rclpy, and the quality of service of our topics."""
+
+from __future__ import annotations
+
+from array import array
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+OUTPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def camera_qos(reliability: str) -> QoSProfile:
+    """Sensor data (REP-2003) with the reliability that the parameter image_reliability names."""
+    chosen = ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(depth=10, reliability=chosen)
+
+
+@lru_cache(maxsize=None)
+def message_class(name: str) -> Any:
+    """Class of ``package/msg/Name``."""
+    package, kind, message = name.split("/")
+    return getattr(import_module(f"{package}.{kind}"), message)
+
+
+class RclpyMessages:
+    """Messages of rclpy. Its fast way into a numeric field is an ``array.array``; lists and numpy are slow."""
+
+    def make(self, name: str, /, **fields: Any) -> Any:
+        """A message of type ``name``; fields not given keep the message's defaults."""
+        arrays = {key: value for key, value in fields.items() if isinstance(value, array)}
+        message = message_class(name)(**{key: value for key, value in fields.items() if key not in arrays})
+        for key, value in arrays.items():
+            # From Kilted on the constructor and the property each copy an array; its slot takes it as it is.
+            setattr(message, f"_{key}", value)
+            if getattr(message, key) is not value:
+                setattr(message, key, value)
+        return message
+
+    def array(self, typecode: str, values: np.ndarray, /) -> array[Any]:
+        """The values, flat; ``values`` already has the type that ``typecode`` names."""
+        field = array(typecode)
+        field.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+        return field
+
+    def buffer(self, size: int, /) -> array[int]:
+        """Zero bytes to be written through ``memoryview``."""
+        return array("B", [0]) * size

@@ -1,0 +1,122 @@
+"""From the numbers of a request to frames and queries of a held window, and refusals in sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from d4rt_ros import conversions
+from d4rt_ros.camera import Camera
+from d4rt_ros.node.session import Session
+from d4rt_ros.stream import WindowResult
+
+
+class Refused(ValueError):
+    """The request cannot be answered; the message names the field, the value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Frames first..last of one held window, both included; ``at``: the frame of the stamp that was named."""
+
+    result: WindowResult
+    first: int
+    last: int
+    at: int
+
+    @property
+    def frames(self) -> range:
+        """Indices in the window."""
+        return range(self.first, self.last + 1)
+
+
+def check_points(session: Session, what: str, count: int) -> None:
+    """Refuse requests for nothing, or for more than query.max_points."""
+    limit = session.settings.query_max_points
+    if count == 0:
+        raise Refused(f"{what}: no point is asked for; 1 to {limit} are allowed")
+    if count > limit:
+        raise Refused(f"{what}: {count} points are asked for; query.max_points allows 1 to {limit}")
+
+
+def find_span(session: Session, start: Any, end: Any, at: int | None = None) -> Span:
+    """The frames of a span in one held window.
+
+    Args:
+        session: what runs.
+        start: Time of the first frame; zero: the window's oldest.
+        end: Time of the last frame; zero: the window's newest.
+        at: stamp of a frame that the same window must hold, 0 for the newest; None: that of ``end``.
+
+    Raises:
+        Refused: start is after end.
+        NotHeld: no held window has all of it.
+    """
+    first, last = conversions.stamp_ns(start), conversions.stamp_ns(end)
+    named = [stamp for stamp in (first, last) if stamp]
+    result, indices = session.pipeline.history.find(last if at is None else at, *named)
+    stamps = result.stamps
+    begin = stamps.index(first) if first else 0
+    finish = stamps.index(last) if last else len(stamps) - 1
+    if begin > finish:
+        raise Refused(f"start {first / 1e9:.9f} is after end {last / 1e9:.9f}")
+    return Span(result, begin, finish, indices[0])
+
+
+def find_pixels(session: Session, u: Any, v: Any, result: WindowResult) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Pixels of the published image to coordinates of the undistorted one that the network saw.
+
+    Returns:
+        u [N] and v [N] float32 in 0..1, and [N] bool: False where the lens moves a pixel out of the undistorted
+        image, so that its point was not seen and cannot be answered for.
+
+    Raises:
+        ValueError: pixels outside the image, not finite, or arrays of unequal length.
+    """
+    uv = conversions.pixels_to_uv(u, v, result.image_size)
+    camera = camera_of(session, result)
+    seen = np.ones(len(uv), bool)
+    if camera is not None:
+        uv = camera.to_undistorted(uv)
+        seen = ((uv >= 0) & (uv <= 1)).all(axis=-1)  # False for NaN
+        uv = np.where(seen[:, None], uv, 0.5)
+    values = torch.from_numpy(np.ascontiguousarray(uv.T, np.float32)).to(result.scene.device)  # type: ignore[union-attr]
+    return values[0], values[1], seen
+
+
+def camera_of(session: Session, result: WindowResult) -> Camera | None:
+    """The calibration that belongs to a window's images, if it has one."""
+    camera = session.inputs.camera
+    return camera if camera is not None and camera.size == tuple(result.image_size) else None
+
+
+def coordinates(request_frame: str, session: Session, result: WindowResult, index: int) -> tuple[str, np.ndarray]:
+    """Where an answer's coordinates are given.
+
+    Args:
+        request_frame: ``camera`` or empty: the optical frame at frame ``index``; ``world``: the fixed frame.
+        session: what runs.
+        result: the window.
+        index: of the frame whose camera it is.
+
+    Returns:
+        frame id, and [4, 4] that takes points of camera ``index`` (in the result's units) to it.
+
+    Raises:
+        Refused: another word, or no pose is known.
+    """
+    if request_frame in ("", "camera"):
+        return result.frame_id, np.eye(4)
+    if request_frame != "world":
+        raise Refused(f"frame is '{request_frame}'; it must be 'camera' (or empty) or 'world'")
+    if result.poses is None:
+        raise Refused("frame is 'world', but the camera's path in this window is not known: " + "; ".join(result.notes))
+    return session.world, result.poses[index]
+
+
+def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Points [..., 3] through a [4, 4] transform, float32."""
+    return (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)

@@ -1,0 +1,81 @@
+"""The process: starts the node, spins it, and ends within seconds of a signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import try_shutdown
+
+from d4rt_ros.node.node import D4RTNode
+
+SPARE_THREADS = 6  # beside one for every request that may wait: camera, timers, lifecycle, parameters, action
+
+
+def make_executor(node: D4RTNode) -> MultiThreadedExecutor:
+    """An executor in which requests that wait for the device never keep the camera's callbacks waiting."""
+    threads = int(node.values["query.queue"]) + SPARE_THREADS
+    executor = MultiThreadedExecutor(threads, context=node.context)
+    executor.add_node(node)
+    return executor
+
+
+def autostart(node: D4RTNode) -> bool:
+    """Configure and activate without a lifecycle manager; False if that failed (the log says why)."""
+    if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+        return False
+    return bool(node.trigger_activate() == TransitionCallbackReturn.SUCCESS)
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run until SIGINT, SIGTERM or a shutdown of the context; 0, or 2 for wrong parameters at start."""
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    try:
+        node = D4RTNode()
+    except (ValueError, ParameterException) as error:
+        print(f"d4rt cannot start: {error}", file=sys.stderr)
+        try_shutdown()
+        return 2
+    executor = make_executor(node)
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        finally:
+            ended.set()
+
+    spinning = threading.Thread(target=spin, name="d4rt-executor", daemon=True)
+    spinning.start()
+    if node.values["autostart"]:
+        # Not on this thread: loading may take long, and the process must still end on a signal.
+        threading.Thread(target=autostart, args=(node,), name="d4rt-autostart", daemon=True).start()
+    ended.wait()
+    node.close()
+    try_shutdown()
+    spinning.join(1.0)
+    # Tells the other nodes that this one is gone, instead of leaving it to a time-out.
+    goodbye = threading.Thread(target=node.destroy_node, daemon=True)
+    goodbye.start()
+    goodbye.join(0.5)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads that wait inside a library (a long step of the device) must not hold up the end.
+    os._exit(0)

@@ -1,0 +1,319 @@
+"""All services. Handlers check, hand the work to the worker and wait for it on their own executor threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rclpy.callback_groups import ReentrantCallbackGroup
+from std_srvs.srv import SetBool, Trigger
+
+from d4rt_ros import conversions, tasks
+from d4rt_ros.model import Answers, Queries
+from d4rt_ros.node.messages import RclpyMessages
+from d4rt_ros.node.requests import (
+    Refused,
+    camera_of,
+    check_points,
+    coordinates,
+    find_pixels,
+    find_span,
+    moved,
+)
+from d4rt_ros.node.session import Session
+from d4rt_ros.outputs import published_pixels
+from d4rt_ros.srv import FollowPoints, GetCamera, GetDepth, GetPointCloud, Query, TrackPoints, UnfollowPoints
+from d4rt_ros.stream import NotHeld, QueueFull, WorkerStopped
+
+if TYPE_CHECKING:
+    from d4rt_ros.node.node import D4RTNode
+
+PATIENCE = 60.0  # seconds that a request waits for the device
+EXPECTED = (ValueError, NotHeld, QueueFull, WorkerStopped)  # their messages are for the caller
+
+SERVICES: dict[str, tuple[Any, str]] = {
+    "query": (Query, "Where is the point of a pixel, at any time, in any camera of a held window?"),
+    "track_points": (TrackPoints, "Where do the points of these pixels go over a span?"),
+    "get_depth": (GetDepth, "Depth of a frame, at any size or at single pixels."),
+    "get_point_cloud": (GetPointCloud, "Coloured points of all frames of a span."),
+    "get_camera": (GetCamera, "Poses of the camera over a span, and its intrinsics."),
+    "follow_points": (FollowPoints, "Have ~/tracks carry these points until they are given up."),
+    "unfollow_points": (UnfollowPoints, "Give followed points up."),
+    "reset": (Trigger, "Forget all windows and start a new world."),
+    "pause": (SetBool, "Stop (true) or resume (false) encoding; requests go on being answered."),
+}
+
+
+class Services:
+    """Creates all services on the node; every call gets an answer, in every lifecycle state."""
+
+    def __init__(self, node: D4RTNode) -> None:
+        """Create them."""
+        self._node, self._types = node, RclpyMessages()
+        self._group = ReentrantCallbackGroup()
+        self._limit, self._running, self._lock = int(node.values["query.queue"]), 0, threading.Lock()
+        for name, (kind, _) in SERVICES.items():
+            node.create_service(kind, f"~/{name}", self._handler(getattr(self, f"_{name}")), callback_group=self._group)
+
+    def _handler(self, work: Callable[[Session, Any, Any], None]) -> Callable[[Any, Any], Any]:
+        """Turns what goes wrong into an answer."""
+
+        def handle(request: Any, response: Any) -> Any:
+            session = self._node.session
+            try:
+                if session is None:
+                    raise Refused(f"the node is {self._node.state_label}; it answers while it is active")
+                self._enter()
+                try:
+                    response.success = True
+                    work(session, request, response)
+                finally:
+                    self._leave()
+            except Exception as error:
+                response = type(response)(success=False)
+                if isinstance(error, EXPECTED):
+                    response.message = str(error)
+                else:
+                    response.message = f"{type(error).__name__}: {error}"
+                    self._node.get_logger().error(f"a request failed: {response.message}")
+                if session is not None and hasattr(response, "window_start"):
+                    self._name_window(response, session.pipeline.history.newest)
+            return response
+
+        return handle
+
+    def _enter(self) -> None:
+        with self._lock:
+            if self._running >= self._limit:
+                raise QueueFull(
+                    f"{self._running} requests are waiting already, query.queue allows {self._limit}; ask again later"
+                )
+            self._running += 1
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._running -= 1
+
+    def _name_window(self, response: Any, result: Any) -> None:
+        if result is not None:
+            response.window_start = conversions.time_message(self._types, result.stamps[0])
+            response.window_end = conversions.time_message(self._types, result.stamps[-1])
+
+    def _query(self, session: Session, request: Any, response: Any) -> None:
+        count = len(request.u)
+        check_points(session, "u", count)
+        asked = [np.asarray(getattr(request, name), np.int64) for name in ("source", "target", "camera")]
+        for name, values in zip(("source", "target", "camera"), asked):
+            if len(values) not in (0, 1, count):
+                raise Refused(f"{name} has {len(values)} stamps for {count} points; 0, 1 or {count} are allowed")
+        asked = [values if len(values) else np.zeros(1, np.int64) for values in asked]
+        stamps, places = np.unique(np.concatenate(asked), return_inverse=True)
+        result, indices = session.pipeline.history.find(*stamps.tolist())
+        times = np.split(np.asarray(indices)[places.reshape(-1)], np.cumsum([len(values) for values in asked])[:-1])
+        u, v, seen = find_pixels(session, request.u, request.v, result)
+        source, target, camera = (np.broadcast_to(one, count).copy() for one in times)
+        queries = Queries.make(u, v, *(u.new_tensor(one, dtype=int).long() for one in (source, target, camera)))
+        answers = self._wait(session.worker.submit_decode(result.scene, queries))
+        columns = answer_columns(answers, seen, result.scale)
+        columns["u_v"] = published_pixels(columns["u_v"], result.image_size, camera_of(session, result))
+        columns["u_v"][~seen] = np.nan
+        same = len(np.unique(camera)) == 1
+        stamp = result.stamps[int(camera[0])] if same else result.stamps[-1]
+        response.points = conversions.point_cloud(self._types, stamp, result.frame_id, columns.pop("xyz"), **columns)
+        response.metric = result.metric
+        self._name_window(response, result)
+
+    def _track_points(self, session: Session, request: Any, response: Any) -> None:
+        span = find_span(session, request.start, request.end, conversions.stamp_ns(request.stamp))
+        result = span.result
+        check_points(session, "u times the frames of the span", len(request.u) * len(span.frames))
+        frame_id, to_frame = coordinates(request.frame, session, result, span.last)
+        u, v, seen = find_pixels(session, request.u, request.v, result)
+
+        def track() -> tasks.PointTracks:
+            return tasks.tracks(result.scene, u, v, span.at, list(span.frames), "world", span.last)
+
+        found = self._wait(session.worker.submit(track))
+        response.tracks = tracks_of(self._types, session, found, result, frame_id, to_frame, seen=seen)
+        self._name_window(response, result)
+
+    def _get_depth(self, session: Session, request: Any, response: Any) -> None:
+        result, (frame,) = session.pipeline.history.find(conversions.stamp_ns(request.stamp))
+        least = session.settings.points_min_confidence
+        response.metric = result.metric
+        self._name_window(response, result)
+        if len(request.u) or len(request.v):
+            if request.width or request.height:
+                raise Refused(
+                    f"width is {request.width} and height is {request.height}; both must be 0 where u and v are given"
+                )
+            check_points(session, "u", len(request.u))
+            u, v, seen = find_pixels(session, request.u, request.v, result)
+            found = self._wait(session.worker.submit(lambda: tasks.depth_at(result.scene, frame, u, v, least)))
+            depths = np.where(seen, found.with_nan().cpu().numpy() * result.scale, np.nan).astype(np.float32)
+            response.depths = self._types.array("f", depths)
+            return
+        size = int(request.height), int(request.width)
+        if bool(size[0]) != bool(size[1]):
+            raise Refused(f"width is {size[1]} and height is {size[0]}; give both, or 0 for both")
+        if size == (0, 0):
+            size = result.image_size
+        elif size != tuple(result.image_size):
+            check_points(session, "width times height", size[0] * size[1])
+        found = self._wait(session.worker.submit(lambda: tasks.depth_map(result.scene, frame, size, least)))
+        depth = (found.with_nan().float().cpu().numpy() * result.scale).astype(np.float32)
+        at = result.stamps[frame], result.frame_id
+        response.depth = conversions.depth_image(self._types, *at, depth)
+        if result.intrinsics is not None:
+            scaling = np.diag([size[1] / result.image_size[1], size[0] / result.image_size[0], 1.0])
+            response.camera_info = conversions.camera_info(self._types, *at, size, scaling @ result.intrinsics)
+
+    def _get_point_cloud(self, session: Session, request: Any, response: Any) -> None:
+        span = find_span(session, request.start, request.end)
+        result = span.result
+        stride = int(request.stride) or session.settings.points_stride
+        least = check_confidence(request.min_confidence, session)
+        height, width = result.image_size
+        per_frame = -(-height // stride) * -(-width // stride)
+        check_points(session, "span and stride", per_frame * len(span.frames))
+        frame_id, to_frame = coordinates(request.frame, session, result, span.last)
+        found = self._wait(
+            session.worker.submit(
+                lambda: tasks.point_cloud(result.scene, list(span.frames), stride, span.last, least)
+            )
+        )
+        xyz = moved(found.xyz.cpu().numpy() * result.scale, to_frame)
+        response.points = conversions.point_cloud(
+            self._types,
+            result.stamps[span.last],
+            frame_id,
+            xyz,
+            rgb=found.rgb.cpu().numpy(),
+            confidence=found.confidence.cpu().numpy(),
+        )
+        response.message, response.metric = found.reason, result.metric
+        self._name_window(response, result)
+
+    def _get_camera(self, session: Session, request: Any, response: Any) -> None:
+        span = find_span(session, request.start, request.end)
+        result = span.result
+        if result.poses is None:
+            raise Refused("the camera's path in this window is not known: " + "; ".join(result.notes))
+        response.poses = [
+            conversions.pose_stamped(self._types, result.stamps[frame], session.world, result.poses[frame])
+            for frame in span.frames
+        ]
+        response.intrinsics_known, response.metric = result.intrinsics_known, result.metric
+        if result.intrinsics is not None:
+            camera = camera_of(session, result)
+            lens = (camera.model, camera.coefficients) if camera is not None and camera.distorted else ()
+            response.camera_info = conversions.camera_info(
+                self._types, result.stamps[span.last], result.frame_id, result.image_size, result.intrinsics, *lens
+            )
+        self._name_window(response, result)
+
+    def _follow_points(self, session: Session, request: Any, response: Any) -> None:
+        check_points(session, "u", len(request.u))
+        stamp = conversions.stamp_ns(request.stamp)
+        result, (frame,) = session.pipeline.history.find(stamp)
+        u, v, seen = find_pixels(session, request.u, request.v, result)
+        if not seen.all():
+            first = int(np.argmin(seen))
+            raise Refused(f"u[{first}], v[{first}] lies outside the undistorted image, where nothing can be followed")
+        stamp = result.stamps[frame]
+        ids = self._wait(
+            session.worker.submit(lambda: session.pipeline.follow(u.cpu().numpy(), v.cpu().numpy(), stamp))
+        )
+        response.ids = self._types.array("I", np.asarray(ids).astype(np.uint32))
+        self._name_window(response, result)
+
+    def _unfollow_points(self, session: Session, request: Any, response: Any) -> None:
+        ids = np.asarray(request.ids, np.int64)
+        left = self._wait(session.worker.submit(lambda: session.pipeline.unfollow(ids)))
+        response.ids = self._types.array("I", np.asarray(left).astype(np.uint32))
+        self._name_window(response, session.pipeline.history.newest)
+
+    def _reset(self, session: Session, request: Any, response: Any) -> None:
+        self._wait(session.reset("reset was called"))
+        response.message = "all windows are forgotten"
+
+    def _pause(self, session: Session, request: Any, response: Any) -> None:
+        session.paused = bool(request.data)
+        response.message = "paused" if session.paused else "running"
+
+    def _wait(self, future: Future[Any]) -> Any:
+        try:
+            return future.result(PATIENCE)
+        except FutureTimeout:
+            future.cancel()
+            raise Refused(f"the device did not answer within {PATIENCE:.0f} s; ask for less, or look at /diagnostics") from None
+
+
+def check_confidence(asked: float, session: Session) -> float:
+    """The least confidence that a request asks for; 0 means the parameter's."""
+    if not 0.0 <= asked <= 1.0:  # also NaN
+        raise Refused(f"min_confidence is {asked:g}; it must be from 0 to 1")
+    return float(asked) or session.settings.points_min_confidence
+
+
+def answer_columns(answers: Answers, seen: np.ndarray, scale: float) -> dict[str, np.ndarray]:
+    """Answers to columns of a point cloud, in the result's units; NaN and confidence 0 where there is none."""
+    part = {name: getattr(answers, name).float().cpu().numpy() for name in vars(answers)}
+    sound = seen & np.isfinite(part["xyz"]).all(-1) & np.isfinite(part["confidence"])
+    lost = ~sound
+    columns = {
+        "xyz": part["xyz"] * np.float32(scale),
+        "u_v": part["uv"],
+        "visibility": part["visibility"],
+        "confidence": part["confidence"],
+        "dx_dy_dz": part["displacement"] * np.float32(scale),
+        "nx_ny_nz": part["normal"],
+    }
+    for name, values in columns.items():
+        values[lost] = 0.0 if name in ("visibility", "confidence") else np.nan
+    return columns
+
+
+def tracks_of(
+    types: RclpyMessages,
+    session: Session,
+    found: tasks.PointTracks,
+    result: Any,
+    frame_id: str,
+    to_frame: np.ndarray,
+    kept: np.ndarray | None = None,
+    seen: np.ndarray | None = None,
+) -> Any:
+    """Tracks of a task to a Tracks message.
+
+    Args:
+        types: message classes.
+        session: what runs.
+        found: S frames, N points, all in the camera of one frame, scene units.
+        result: the window's result.
+        frame_id: of the coordinates that were asked for.
+        to_frame: [4, 4] from that camera to them, in the result's units.
+        kept: [N] bool, tracks that go into the message; None: all.
+        seen: [N] bool, False where the question was about no point of the image; None: all were.
+    """
+    kept = np.ones(found.xyz.shape[1], bool) if kept is None else kept
+    answered = found.answered.cpu().numpy()[:, kept]
+    if seen is not None:
+        answered = answered & seen[kept]
+    xyz = moved(found.xyz.cpu().numpy()[:, kept] * result.scale, to_frame)
+    xyz[~answered] = np.nan
+    return conversions.tracks_message(
+        types,
+        frame_id,
+        [result.stamps[frame] for frame in found.frames],
+        np.arange(xyz.shape[1]),
+        xyz,
+        published_pixels(found.uv.cpu().numpy()[:, kept], result.image_size, camera_of(session, result)),
+        found.visibility.cpu().numpy()[:, kept],
+        found.confidence.cpu().numpy()[:, kept],
+        result.metric,
+    )

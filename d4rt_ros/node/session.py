@@ -1,0 +1,159 @@
+"""Everything that exists only while the node is active: pipeline, worker, frame window, subscriptions."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rclpy.node import Node
+
+from d4rt_ros.node.inputs import CameraInputs
+from d4rt_ros.node.messages import RclpyMessages
+from d4rt_ros.node.parameters import Value, stream_settings
+from d4rt_ros.node.publishers import Publishers
+from d4rt_ros.node.supervision import Supervision
+from d4rt_ros.node.transforms import Transforms
+from d4rt_ros.outputs import Outputs, parts_for
+from d4rt_ros.stream import Frame, FrameWindow, Pipeline, Worker, WindowResult
+
+if TYPE_CHECKING:
+    from d4rt_ros.model import D4RT
+
+LATENCIES = 256  # windows that latency figures are about
+
+
+class Session:
+    """One activation, from subscribing to ``stop``.
+
+    Args:
+        node: the node.
+        model: the network.
+        values: all parameters.
+        publishers: where results go.
+
+    Attributes:
+        paused: True while frames are not encoded.
+        latencies: seconds from the arrival of a window's newest frame to its published results, newest last.
+        frames_paused: frames that came while paused.
+        problem: what went wrong with the last window; empty if nothing did.
+
+    Raises:
+        ValueError: parameters that do not fit together or to the network.
+    """
+
+    def __init__(self, node: Node, model: D4RT, values: Mapping[str, Value], publishers: Publishers) -> None:
+        """Subscribe and start the worker."""
+        self.settings = stream_settings(values, model.config.frames)
+        self.values, self.types = dict(values), RclpyMessages()
+        self.world, self._base = str(values["frames.world"]), str(values["frames.base"])
+        self._odom, self._tf_mode = str(values["frames.odom"]), str(values["tf.mode"])
+        self.paused, self.frames_paused, self.problem = False, 0, ""
+        self.latencies: deque[float] = deque(maxlen=LATENCIES)
+        self.newest: WindowResult | None = None
+        self._arrivals: dict[int, float] = {}
+        self._node, self._publishers = node, publishers
+        self._outputs = Outputs(self.types, self.world, self._base, self._tf_mode)
+        self._topics: frozenset[str] = frozenset()
+        needs_tf = bool(self._base) or values["scale.source"] == "odometry"
+        self.transforms = Transforms(node) if needs_tf else None
+        self.pipeline = Pipeline(model, self.settings)
+        self.window = FrameWindow(
+            self.settings.window_length,
+            self.settings.window_stride,
+            self.settings.frame_step,
+            int(self.settings.max_gap * 1e9),
+        )
+        self.worker = Worker(self.pipeline, self._publish, self._failed, self.settings.query_queue, self._wanted)
+        self.worker.start()
+        self.inputs = CameraInputs(node, values, self._on_frame, self.window.clear, self.transforms)
+        self.supervision = Supervision(node, values, self.inputs, self.transforms)
+
+    def stop(self) -> None:
+        """Unsubscribe and end the worker; what waits is refused. A step that runs ends by itself."""
+        self.inputs.close()
+        if self.transforms is not None:
+            self.transforms.close()
+        if not self.worker.stop():
+            self._node.get_logger().info("the device is still busy with its last step; its result is thrown away")
+
+    def reset(self, reason: str) -> Future[Any]:
+        """Forget all windows, on the worker's turn; the next window starts a new world."""
+        self.window.clear(reason)
+        return self.worker.submit(self.pipeline.reset)
+
+    def time_jumped_back(self) -> None:
+        """The clock went back, as when a bag is played again."""
+        if self.transforms is not None:
+            self.transforms.clear()
+        self.window.clear("time jumped back")
+
+    def _on_frame(self, frame: Frame) -> None:
+        if self.paused:
+            self.frames_paused += 1
+            return
+        before = self.window.counters.restarts
+        window = self.window.push(frame)
+        if self.window.counters.restarts > before:
+            self._node.get_logger().warning(f"starting over: {self.window.restarts}")
+        if window is not None:
+            if len(self._arrivals) > 16:  # of windows that were dropped
+                self._arrivals.clear()
+            self._arrivals[frame.stamp] = time.monotonic()
+            self.worker.submit_window(window)
+
+    def _wanted(self) -> frozenset[str]:
+        self._topics = self._publishers.wanted(self._tf_mode)
+        return parts_for(self._topics)
+
+    def _publish(self, result: WindowResult) -> None:
+        """Results to messages; runs on the worker's thread."""
+        stamp = result.stamps[-1]
+        base_in_camera = odom = None
+        if self._base and self.transforms is not None:
+            base_in_camera = self.transforms.lookup(result.frame_id, self._base, stamp)
+            if self._tf_mode == "map_to_odom":
+                odom_from_base = self.transforms.lookup(self._odom, self._base, stamp)
+                odom = None if odom_from_base is None else (self._odom, odom_from_base)
+        self._publishers.send(self._outputs.build(result, self._topics, self.inputs.camera, base_in_camera, odom))
+        arrived = self._arrivals.pop(stamp, None)
+        if arrived is not None:
+            self.latencies.append(time.monotonic() - arrived)
+        for note in result.notes:
+            self._node.get_logger().info(note, throttle_duration_sec=10.0)
+        self.newest, self.problem = result, ""
+
+    def _failed(self, sentence: str) -> None:
+        self.problem = sentence
+        self._node.get_logger().error(sentence, throttle_duration_sec=5.0)
+
+    def latency(self) -> dict[str, float]:
+        """Mean, p95 and max of ``latencies`` in seconds; empty before the first window."""
+        held = np.array(self.latencies)
+        if held.size == 0:
+            return {}
+        return {"mean": float(held.mean()), "p95": float(np.percentile(held, 95)), "max": float(held.max())}
+
+    def figures(self) -> dict[str, Any]:
+        """Counters by name, for diagnostics."""
+        frames, windows, inputs = self.window.counters, self.worker.counters, self.inputs.counters
+        return {
+            "images received": inputs.images,
+            "images refused": inputs.refused,
+            "images lost by the middleware": inputs.lost,
+            "frames dropped as late or double": frames.out_of_order + frames.duplicates,
+            "frames left out by window.frame_step": frames.thinned,
+            "frames without their depth or transform": inputs.alone,
+            "frames while paused": self.frames_paused,
+            "windows encoded": windows.windows_done,
+            "windows dropped": windows.windows_dropped,
+            "windows failed": windows.windows_failed,
+            "starts over": frames.restarts,
+            "requests answered": windows.jobs_done,
+            "requests failed": windows.jobs_failed,
+            "requests refused": windows.jobs_refused,
+            "requests waiting": sum(count for name, count in self.worker.queued.items() if name != "windows"),
+        }

@@ -1,0 +1,121 @@
+"""Silence explains itself: what is missing, why, and what to do about it, in one sentence each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from rclpy.clock import ClockType
+from rclpy.node import Node
+
+from d4rt_ros.node.inputs import CameraInputs
+from d4rt_ros.node.parameters import Value
+from d4rt_ros.node.transforms import Transforms
+
+PATIENCE = 2.0  # seconds of silence that need no explanation
+
+
+class Supervision:
+    """Looks at the inputs of an active node; logs each new trouble once, and its end.
+
+    Attributes:
+        troubles: what is wrong now, a sentence by subject (``image``, ``camera_info``, ``depth``, ``tf``, ``clock``).
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        values: Mapping[str, Value],
+        inputs: CameraInputs,
+        transforms: Transforms | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start the clock of silence now."""
+        self.troubles: dict[str, str] = {}
+        self._node, self._values, self._inputs, self._transforms = node, values, inputs, transforms
+        self._monotonic, self._since = monotonic, monotonic()
+        self._tf_fails_since: float | None = None
+
+    def look(self) -> None:
+        """Find what is wrong now and log what changed; called about twice a second."""
+        now = self._monotonic()
+        found = {subject: text for subject, text in self._find(now) if text}
+        for subject, text in found.items():
+            if subject not in self.troubles:
+                self._node.get_logger().warning(text)
+        for subject in self.troubles.keys() - found.keys():
+            self._node.get_logger().info(f"{subject} is well again")
+        # A trouble keeps its first wording, so that a number in it makes no second log line.
+        self.troubles = {subject: self.troubles.get(subject, text) for subject, text in found.items()}
+
+    def _find(self, now: float) -> list[tuple[str, str]]:
+        return [
+            ("clock", self._clock(now)),
+            ("image", self._silence("image", now) or self._unusable(now)),
+            ("camera_info", self._camera_info(now)),
+            ("depth", self._silence("depth", now)),
+            ("tf", self._tf(now)),
+        ]
+
+    def _silent_for(self, kind: str, now: float) -> float:
+        return now - max(self._since, self._inputs.counters.heard.get(kind, 0.0))
+
+    def _silence(self, kind: str, now: float) -> str:
+        topic = self._inputs.topics.get(kind)
+        if topic is None or self._silent_for(kind, now) < PATIENCE:
+            return ""
+        publishers = self._node.count_publishers(topic)
+        start = f"no message on {topic} for {PATIENCE:.0f} s: "
+        if publishers == 0:
+            return start + f"nobody publishes it; start the camera, or remap '{kind}' to its topic"
+        if self._inputs.counters.mismatched.get(kind):
+            return start + (
+                "its publisher offers best effort only; set image_reliability to best_effort"
+                if self._values["image_reliability"] == "reliable"
+                else "its publisher's quality of service does not fit (`ros2 topic info -v` shows it)"
+            )
+        return start + (
+            f"it has {publishers} publisher(s) that send nothing, or whose messages are lost on the way; look with "
+            f"`ros2 topic hz {topic}`"
+        )
+
+    def _unusable(self, now: float) -> str:
+        """Images that arrive and cannot be read."""
+        since = self._inputs.counters.refused_since
+        if since is None or now - since < 0.5:
+            return ""
+        return f"images are refused: {self._inputs.counters.last_refusal}"
+
+    def _camera_info(self, now: float) -> str:
+        topic = self._inputs.topics["camera_info"]
+        if self._inputs.camera_problem:
+            return f"{topic} is not used: {self._inputs.camera_problem}"
+        heard = "camera_info" in self._inputs.counters.heard
+        if heard or self._silent_for("camera_info", now) < PATIENCE:
+            return ""
+        if self._node.count_publishers(topic):  # nobody has to publish it, but who does should be heard
+            return self._silence("camera_info", now) + "; until then intrinsics are estimated"
+        return ""
+
+    def _tf(self, now: float) -> str:
+        problem = "" if self._transforms is None else self._transforms.problem
+        if not problem:
+            self._tf_fails_since = None
+            return ""
+        self._tf_fails_since = self._tf_fails_since or now
+        if now - self._tf_fails_since < PATIENCE:
+            return ""
+        needs = [
+            f"{name} '{self._values[name]}'"
+            for name in ("tf.mode", "scale.source", "frames.base")
+            if self._values[name] not in ("none", "", "fixed", "depth")
+        ]
+        return f"/tf does not give what {' and '.join(needs)} needs: {problem}; publish that transform"
+
+    def _clock(self, now: float) -> str:
+        clock = self._node.get_clock()
+        if clock.clock_type != ClockType.ROS_TIME or not clock.ros_time_is_active:
+            return ""
+        if clock.now().nanoseconds or now - self._since < PATIENCE:
+            return ""
+        return f"use_sim_time is true, but nothing arrives on /clock for {PATIENCE:.0f} s; start the bag with --clock"

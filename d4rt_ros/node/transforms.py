@@ -1,0 +1,52 @@
+"""What is read from /tf, as 4x4 matrices, and why it could not be read."""
+
+from __future__ import annotations
+
+import numpy as np
+import tf2_ros
+from rclpy.node import Node
+from rclpy.time import Time
+
+from d4rt_ros import conversions
+
+
+class Transforms:
+    """Listens to /tf and /tf_static while it lives.
+
+    Attributes:
+        problem: why the last look-up failed, in tf2's words; empty if it did not.
+    """
+
+    def __init__(self, node: Node) -> None:
+        """Start listening."""
+        self._buffer = tf2_ros.Buffer(node=node)
+        self._listener = tf2_ros.TransformListener(self._buffer, node)
+        self.problem = ""
+
+    def lookup(self, target: str, source: str, stamp: int) -> np.ndarray | None:
+        """Pose of ``source`` in ``target``.
+
+        Args:
+            target: frame of the result.
+            source: frame that is placed.
+            stamp: nanoseconds.
+
+        Returns:
+            [4, 4] float64 target_from_source at the stamp, or None if /tf does not say (``problem`` says why).
+        """
+        try:
+            found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp))
+            matrix = conversions.transform_edge(found)[3]
+        except (tf2_ros.TransformException, ValueError) as error:
+            self.problem = str(error)
+            return None
+        self.problem = ""
+        return matrix
+
+    def clear(self) -> None:
+        """Forget everything heard, after time jumped back."""
+        self._buffer.clear()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.unregister()
