@@ -115,13 +115,13 @@ def _surroundings(r: Random, path: Path, place: Tensor) -> tuple[_Parts, Tensor,
     offset = torch.zeros(b, m, 3)
     size = torch.ones(b, m, 3)
     kind = torch.full((b, m), shapes.BOX)
+    # slots 0, 1, 2: walls, floor, ceiling; indoors one shell is all three and the other two only carry paint
     kind[:, 0] = shapes.SHELL
-    size[:, 0] = half
-    floor_z = torch.where(outdoor[:, None], torch.tensor((_GROUND, _GROUND, 0.5)), half * torch.tensor((1, 1, 0)) + 0.01)
-    size[:, 1] = floor_z
-    offset[:, 1, 2] = torch.where(outdoor, -half[:, 2] - 0.5, -half[:, 2] - 0.009)
-    size[:, 2] = half * torch.tensor((1, 1, 0)) + 0.01
-    offset[:, 2, 2] = half[:, 2] + 0.009
+    kind[:, 1:3] = shapes.EMPTY
+    kind[outdoor, 0], kind[outdoor, 1] = shapes.EMPTY, shapes.BOX
+    size[:, :3] = half[:, None]
+    size[outdoor, 1] = torch.tensor((_GROUND, _GROUND, 0.5))
+    offset[outdoor, 1, 2] = -half[outdoor, 2] - 0.5
     # things on the walls: on wall `axis` and `side`, somewhere along it
     axis = r.integer(2, b, WALL_ITEMS)
     side = torch.where(r.chance(0.5, b, WALL_ITEMS), 1.0, -1.0)
@@ -135,9 +135,7 @@ def _surroundings(r: Random, path: Path, place: Tensor) -> tuple[_Parts, Tensor,
     across = axis == 0
     offset[:, 3:] = torch.stack((torch.where(across, to_wall, along), torch.where(across, along, to_wall), level), -1)
     size[:, 3:] = torch.stack((torch.where(across, thick, width), torch.where(across, width, thick), height), -1)
-    kind[outdoor, 0] = shapes.EMPTY
-    kind[outdoor, 2:] = shapes.EMPTY
-    kind[:, 3:] = torch.where(r.chance(0.25, b, WALL_ITEMS), shapes.EMPTY, kind[:, 3:])
+    kind[:, 3:] = torch.where(r.chance(0.25, b, WALL_ITEMS) | outdoor[:, None], shapes.EMPTY, kind[:, 3:])
     pose = affine(axes[:, None] * size[:, :, None], centre[:, None] + (axes[:, None] @ offset[..., None])[..., 0])
     picture = torch.zeros(b, m, dtype=torch.bool)
     picture[:, 3:] = r.chance(0.7, b, WALL_ITEMS) & ~door
@@ -295,8 +293,9 @@ def compose(
     )  # fmt: skip
     groups = (around, large, small)
     kind = torch.cat((around.kind, _clear(large, path.position, 0.2), _clear(small, path.position, 0.2)), 1)
-    order = (kind == shapes.EMPTY).long().argsort(dim=1, stable=True)
-    order = order[:, : int((kind != shapes.EMPTY).sum(1).max())]
+    used = kind != shapes.EMPTY
+    used[:, :3] = True
+    order = (~used).long().argsort(dim=1, stable=True)[:, : int(used.sum(1).max())]
 
     def gather(name: str) -> Tensor:
         values = torch.cat([getattr(g, name) for g in groups], 1)

@@ -15,6 +15,11 @@ from d4rt_ros.training import shapes
 from d4rt_ros.training.shapes import Vec
 
 
+_CUT = shapes.NEAR / 2
+# the 12 edges of a box whose corners are numbered by the bits of (x, y, z)
+_EDGES = torch.tensor([(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit]).T.unbind(0)
+
+
 @dataclass(frozen=True)
 class World:
     """Moving primitives of B clips: T frames, P slots each."""
@@ -85,16 +90,21 @@ class Caster:
         scaled = (to_camera @ linear) * reach[..., None, :]
         centre = to_camera @ (offset - eye)[..., None]
         xyz = scaled @ corners.T + centre  # [B, T, P, 3, 8]
+        # where edges of the box pass the near plane they are cut there
+        a, b = xyz[..., _EDGES[0]], xyz[..., _EDGES[1]]
+        za, zb = a[..., 2:, :], b[..., 2:, :]
+        part = ((_CUT - za) / (zb - za)).nan_to_num(0.0, 0.0, 0.0)
+        crosses = (za < _CUT) != (zb < _CUT)
+        cut = torch.where(crosses, a + part * (b - a), torch.where(za < _CUT, b, a))
+        xyz = torch.cat((xyz, cut), -1)
         z = xyz[..., 2, :]
-        scale = view.focal[:, None, None, :, None] / z.clamp_min(shapes.NEAR)[..., None, :]
+        scale = view.focal[:, None, None, :, None] / z.clamp_min(_CUT)[..., None, :]
         uv = xyz[..., :2, :] * scale + view.centre[:, None, None, :, None]
-        low, high = uv.amin(-1), uv.amax(-1)
-        behind = z < shapes.NEAR
-        crosses = behind.any(-1, keepdim=True)
-        low = torch.where(crosses, -torch.inf, low)
-        high = torch.where(crosses, torch.inf, high)
-        unseen = behind.all(-1) | (self.world.kind == shapes.EMPTY)[:, None]
-        high = torch.where(unseen[..., None], -torch.inf, high)
+        behind = (z < 0.99 * _CUT)[..., None, :]
+        low = uv.masked_fill(behind, torch.inf).amin(-1)
+        high = uv.masked_fill(behind, -torch.inf).amax(-1)
+        unseen = (self.world.kind == shapes.EMPTY)[:, None, :, None].expand(low.shape)
+        high = torch.where(unseen, -torch.inf, high)
         # a little larger, so that rounding to single precision loses nothing
         self.low, self.high = low.reshape(-1, 2).float() - 1e-5, high.reshape(-1, 2).float() + 1e-5
 

@@ -189,6 +189,10 @@ class SceneBatch:
         eye = take(self.world_from_camera[..., :3, 3].reshape(-1, 3).T.contiguous(), rays.frame)
         point = tuple(a + b for a, b in zip(eye, away, strict=True))
         slot = rays.clip * p + k % p
+        # a room's floor and ceiling are painted as the two slots after its shell
+        level = torch.maximum(local[0].abs(), local[1].abs()) < local[2].abs()
+        room = (self.caster.kind[k] == shapes.SHELL) & level
+        slot = slot + room * (1 + (local[2] > 0).long())
         m = take(torch.cat((materials.table(), self.layout.half.reshape(-1, 3).T)), slot)
         mu, mv = surface_uv(local, gradient, m[13:])
         height, width = self.recipe.size

@@ -48,7 +48,7 @@ def jpeg_blocks(image: Tensor, step: Tensor) -> Tensor:
 def _blur(image: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur of [B, T, 3, H, W], sigma [B] in pixels, five taps."""
     b, t, c, height, width = image.shape
-    taps = torch.arange(-2.0, 3.0)
+    taps = torch.arange(-2.0, 3.0, device=image.device)
     kernel = torch.exp(-0.5 * (taps / sigma.clamp_min(1e-3)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(-1, keepdim=True)).to(image)
     flat = image.transpose(0, 2).reshape(1, c * t * b, height, width)
