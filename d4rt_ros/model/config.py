@@ -19,7 +19,8 @@ class ModelConfig:
     of the colour patch round a query, pixels. position: "grid" adds sines of t, row and column, "flat" adds
     sines of the token's number. corner_pixels: the network counts u, v from pixel centre to pixel centre of
     its input (OpenD4RT) and not over the full extent. original_patches: colour patches are cut from the
-    original frame when it is larger than image_size (paper appendix C).
+    original frame when it is larger than image_size (paper appendix C). relative: the read-outs of xyz and uv
+    start from the query's own pixel (see `network.from_pixel`), which a small network learns much sooner.
     """
 
     frames: int = 8
@@ -38,6 +39,7 @@ class ModelConfig:
     position: str = "grid"
     corner_pixels: bool = False
     original_patches: bool = False
+    relative: bool = True
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together. Raises ValueError naming field and value."""
@@ -100,6 +102,7 @@ _PAPER: dict[str, Any] = {
     "image_size": (256, 256),
     "patch": (2, 16, 16),
     "original_patches": True,
+    "relative": False,
     "dec_width": 768,
     "dec_heads": 12,
     "dec_depth": 6,
@@ -174,6 +177,7 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
             position="flat",
             corner_pixels=True,
             original_patches=True,
+            relative=False,
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not an OpenD4RT model configuration: {error!r}") from error

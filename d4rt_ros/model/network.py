@@ -89,7 +89,8 @@ class D4RT(nn.Module):
     ) -> dict[str, Tensor]:
         """Raw outputs for queries [B, N], given the images to cut patches from and `Decoder.keys_values`."""
         x = self.query_embedder(queries, images, self.config.image_size)
-        return self.heads(self.decoder(x, memory).to(torch.float32))
+        raw = self.heads(self.decoder(x, memory).to(torch.float32))
+        return from_pixel(raw, queries) if self.config.relative else raw
 
     def forward(
         self, video: Tensor, aspect_ratio: Tensor, queries: Queries, images: Tensor | None = None
@@ -137,6 +138,17 @@ class D4RT(nn.Module):
         odd or too large number of frames, stamps that do not rise.
         """
         return Scene.encode(self, video, stamps, aspect_ratio)
+
+
+def from_pixel(raw: dict[str, Tensor], queries: Queries) -> dict[str, Tensor]:
+    """Read uv as an offset from the query's own (u, v), and xyz as a ray near the pixel's own times a depth.
+
+    Depth is an exponential, so always in front of the camera; the ray is that of a lens of 71 degrees plus an offset.
+    """
+    here = torch.stack((queries.u, queries.v), dim=-1)
+    depth = raw["xyz"][..., 2:].clamp(-8, 8).exp()
+    ray = raw["xyz"][..., :2] + 1.4 * (here - 0.5)
+    return {**raw, "uv": raw["uv"] + here, "xyz": torch.cat((ray * depth, depth), dim=-1)}
 
 
 def _initialise(module: nn.Module) -> None:

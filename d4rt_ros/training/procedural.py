@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,11 +15,28 @@ from d4rt_ros.training.truth import ClipBatch
 class ProceduralSource:
     """Scenes of the length and size that a model sees; a list of seeds always gives the same batch."""
 
-    def __init__(self, model: ModelConfig, **options: Any) -> None:
-        """`options` are fields of `SceneRecipe`. Raises TypeError or ValueError if one does not exist or fit."""
+    def __init__(
+        self, model: ModelConfig, motion: tuple[float, float] = (1.0, 1.0), **options: Any
+    ) -> None:
+        """Prepare scenes.
+
+        `motion` is the range from which the factor on all speeds is drawn for every batch, log-uniform;
+        `options` are fields of `SceneRecipe`. Raises TypeError or ValueError if one does not exist or fit.
+        """
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        low, high = motion
+        if not 0 < low <= high:
+            raise ValueError(f"motion is {motion}, must be two positive numbers, the lower one first")
+        self._motion = (low, high)
         self._scenes = ProceduralScenes(SceneRecipe(frames=model.frames, size=model.image_size, **options))
 
     def make(self, seeds: list[int]) -> ClipBatch:
         """A batch of len(seeds) clips; the first seed stands for all."""
-        return self._scenes.sample(len(seeds), torch.Generator().manual_seed(seeds[0]))
+        generator = torch.Generator().manual_seed(seeds[0])
+        low, high = self._motion
+        factor = low * (high / low) ** float(torch.rand((), generator=generator))
+        base = self._scenes.recipe
+        recipe = replace(
+            base, camera_motion=base.camera_motion * factor, object_motion=base.object_motion * factor
+        )
+        return self._scenes.sample(len(seeds), generator, recipe)
