@@ -9,10 +9,12 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bag_samples import (
     IMAGE_TOPIC,
     SIZE,
@@ -30,9 +32,11 @@ from d4rt_ros.bag.run import EXIT_DAMAGED_INPUT, storage_for
 from d4rt_ros.bag.sources import BagFrames
 from d4rt_ros.bag.topics import choose_topics
 from d4rt_ros.outputs import TOPICS
+from d4rt_ros.stream import Pipeline, StreamSettings, Window, WindowResult
 from mcap_ros2.reader import read_ros2_messages
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
+from room import STEP_NS, Ball, Room
 from rosbags.typesys import Stores, get_typestore
 
 DISTROS = (Stores.ROS2_HUMBLE, Stores.ROS2_IRON, Stores.ROS2_JAZZY, Stores.ROS2_KILTED, Stores.ROS2_LYRICAL)
@@ -307,11 +311,18 @@ def test_split_bags_and_missing_parts(tmp_path: Path) -> None:
         assert "lost.mcap" in recording.damage
 
 
+class Notes(StubPipeline):
+    """Says why a segment began, as the real one does."""
+
+    def process(self, window: Window, wanted: frozenset[str]) -> WindowResult:
+        return replace(super().process(window, wanted), notes=(window.reason,) if window.reason else ())
+
+
 def test_time_jumping_back_starts_over_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stamps = [START + n * STEP for n in range(5)]
     bag = make_bag(tmp_path / "bag", stamps=[*(s + 60_000_000_000 for s in stamps), *stamps])
-    assert run_stub(bag, tmp_path / "out") == 0
-    assert "started over: time jumped back" in capsys.readouterr().err
+    assert run_stub(bag, tmp_path / "out", Notes()) == 0
+    assert "time jumped back" in capsys.readouterr().err
 
 
 def test_depth_of_another_size_and_images_without_a_stamp(tmp_path: Path) -> None:
@@ -321,3 +332,33 @@ def test_depth_of_another_size_and_images_without_a_stamp(tmp_path: Path) -> Non
     assert [arrival.frame.stamp for arrival in arrivals] == [START + STEP]
     assert "header.stamp is zero" in source.unreadable[0]
     assert arrivals[0].frame.depth.shape == (48, 64)
+
+
+class RoomModel:
+    """The network's stand-in: knows the room at the stamps that it is given."""
+
+    def encode(self, video: torch.Tensor, stamps: tuple[int, ...]) -> Room:
+        return Room(stamps, balls=(Ball((0.5, 0.0, 2.0), (0.4, 0.0, 0.0)),))
+
+
+def test_the_real_pipeline_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    stamps = [STEP_NS * (n + 1) for n in range(14)]
+    bag = make_bag(tmp_path / "bag", frames=14, stamps=stamps, extra=("camera_info",))
+    settings = StreamSettings(window_length=4, window_stride=2, tracks_grid=3, pose_grid=6)
+
+    class Stops(Pipeline):
+        def process(self, window, wanted):  # type: ignore[no-untyped-def]
+            if window.stamps[-1] > STEP_NS * 8:
+                raise Stopped
+            return super().process(window, wanted)
+
+    with pytest.raises(Stopped):
+        run_stub(bag, tmp_path / "out", Stops(RoomModel(), settings), settings=settings)
+    assert len(list((tmp_path / "out.part").glob("*.window"))) == 3
+    run_stub(bag, tmp_path / "out", Pipeline(RoomModel(), settings), settings=settings)
+    run_stub(bag, tmp_path / "whole", Pipeline(RoomModel(), settings), settings=settings)
+    out, whole = messages_of(tmp_path / "out"), messages_of(tmp_path / "whole")
+    assert {topic for topic, _, _ in whole} == NAMES
+    assert [(topic, when) for topic, when, _ in out] == [(topic, when) for topic, when, _ in whole]
+    for (topic, _, data), (_, _, expected) in zip(out, whole):
+        assert data == expected, topic

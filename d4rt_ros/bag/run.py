@@ -135,7 +135,8 @@ def _work(
         for arrival in source.frames():
             bar.update()
             if arrival.camera is not camera:  # frames of different lenses do not mix
-                windows.clear("camera_info arrived" if camera is None else "camera_info changed")
+                if windows.counters.used:
+                    windows.clear("camera_info arrived" if camera is None else "camera_info changed")
                 camera = arrival.camera
             window = windows.push(arrival.frame)
             if window is None:
@@ -151,8 +152,6 @@ def _work(
             journal.add(_messages(job, arrival, result), {**pipeline.state(), **job.outputs.state()})
             bar.set_postfix(windows=number)
             seconds = result.stamps[-1] / 1e9
-            if window.reason and number > 1:
-                yield f"{seconds:.3f} s: started over: {window.reason}"
             for note in result.notes:
                 if note not in told:  # a note often comes with every window
                     told.add(note)
