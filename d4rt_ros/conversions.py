@@ -218,7 +218,8 @@ def camera_info(
 
 def _words(values: np.ndarray, dtype: type) -> np.ndarray:
     """[N] or [N, K] to [1, N, K] int32 holding the bits of ``dtype`` (4 bytes)."""
-    return np.ascontiguousarray(values, dtype).view(np.int32).reshape(1, len(values), -1)
+    parts = 1 if values.ndim == 1 else values.shape[1]
+    return np.ascontiguousarray(values, dtype).view(np.int32).reshape(1, len(values), parts)
 
 
 def _packed(rgb: np.ndarray) -> np.ndarray:

@@ -225,16 +225,11 @@ class Services:
             first = int(np.argmin(seen))
             raise Refused(f"u[{first}], v[{first}] lies outside the undistorted image, where nothing can be followed")
         stamp = result.stamps[frame]
-        ids = self._wait(
-            session.worker.submit(lambda: session.pipeline.follow(u.cpu().numpy(), v.cpu().numpy(), stamp))
-        )
-        response.ids = self._types.array("I", np.asarray(ids).astype(np.uint32))
+        response.ids = self._types.array("I", self._wait(session.follow(u.cpu().numpy(), v.cpu().numpy(), stamp)))
         self._name_window(response, result)
 
     def _unfollow_points(self, session: Session, request: Any, response: Any) -> None:
-        ids = np.asarray(request.ids, np.int64)
-        left = self._wait(session.worker.submit(lambda: session.pipeline.unfollow(ids)))
-        response.ids = self._types.array("I", np.asarray(left).astype(np.uint32))
+        response.ids = self._types.array("I", self._wait(session.unfollow(list(request.ids))))
         self._name_window(response, session.pipeline.history.newest)
 
     def _reset(self, session: Session, request: Any, response: Any) -> None:

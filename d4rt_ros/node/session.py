@@ -54,6 +54,7 @@ class Session:
         self.paused, self.frames_paused, self.problem = False, 0, ""
         self.latencies: deque[float] = deque(maxlen=LATENCIES)
         self.newest: WindowResult | None = None
+        self._followed: set[int] = set()  # touched on the worker's thread only
         self._arrivals: dict[int, float] = {}
         self._node, self._publishers = node, publishers
         self._outputs = Outputs(self.types, self.world, self._base, self._tf_mode)
@@ -82,8 +83,39 @@ class Session:
 
     def reset(self, reason: str) -> Future[Any]:
         """Forget all windows, on the worker's turn; the next window starts a new world."""
-        self.window.clear(reason)
-        return self.worker.submit(self.pipeline.reset)
+        def forget() -> None:
+            self.window.clear(reason)
+            self.pipeline.reset()
+            self._followed.clear()
+
+        return self.worker.submit(forget)
+
+    def follow(self, u: np.ndarray, v: np.ndarray, stamp: int) -> Future[np.ndarray]:
+        """Carry points u, v [N] (0..1) of the frame with this stamp in ~/tracks; their ids [N] uint32."""
+
+        def add() -> np.ndarray:
+            ids = self.pipeline.follow(u, v, stamp)
+            self._followed.update(ids.tolist())
+            return ids.astype(np.uint32)
+
+        return self.worker.submit(add)
+
+    def unfollow(self, ids: list[int]) -> Future[np.ndarray]:
+        """Give up points, all of them for no ids; ids [N] uint32 that are left.
+
+        The future raises ValueError for an id that is not followed; nothing is given up then.
+        """
+
+        def remove() -> np.ndarray:
+            unknown = [one for one in ids if one not in self._followed]
+            if unknown:
+                raise ValueError(f"ids has {unknown[0]}, which is not followed; {len(self._followed)} points are")
+            gone = ids or sorted(self._followed)
+            self.pipeline.unfollow(np.array(gone, np.int64))
+            self._followed.difference_update(gone)
+            return np.array(sorted(self._followed), np.uint32)
+
+        return self.worker.submit(remove)
 
     def time_jumped_back(self) -> None:
         """The clock went back, as when a bag is played again."""

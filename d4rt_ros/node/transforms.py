@@ -19,7 +19,7 @@ class Transforms:
 
     def __init__(self, node: Node) -> None:
         """Start listening."""
-        self._buffer = tf2_ros.Buffer(node=node)
+        self._buffer = tf2_ros.Buffer()  # given a node, it would leave a service behind on it
         self._listener = tf2_ros.TransformListener(self._buffer, node)
         self.problem = ""
 
@@ -32,7 +32,7 @@ class Transforms:
             stamp: nanoseconds.
 
         Returns:
-            [4, 4] float64 target_from_source at the stamp, or None if /tf does not say (``problem`` says why).
+            [4, 4] float64 target_from_source at the stamp, or None where /tf does not say (see ``problem``).
         """
         try:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp))
