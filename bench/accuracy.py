@@ -2,8 +2,9 @@
 
 `python -m bench.accuracy [--checkpoint builtin] [--data DIR] [--quick]`
 
-Every sequence in DIR (default ../shared/eval, if it is there) in a layout that `d4rt eval` reads. Windows have the
-model's length and span 15 frames of a recording. Names and units of the metrics: `d4rt_ros/evaluation/scores.py`.
+Every sequence in DIR (default ../shared/eval, if it is there) in a layout that `d4rt eval` reads. Windows
+have the model's length and span 15 frames of a recording. Names and units of the metrics:
+`d4rt_ros/evaluation/scores.py`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from d4rt_ros.model import D4RT, load_model
 from d4rt_ros.model.precision import PRECISIONS, select_device, select_precision
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "eval"
-KEYS = ("absrel", "absrel_constant", "delta125", "rot_deg", "rot_deg_still", "ate", "track_px", "track_px_still",
-        "visibility_acc", "focal_err")  # fmt: skip
+KEYS = (
+    *("absrel", "absrel_constant", "delta125", "rot_deg", "rot_deg_still", "ate"),
+    *("track_px", "track_px_still", "visibility_acc", "focal_err"),
+)
 CLIPS, QUICK_CLIPS, QUICK_WINDOWS = 128, 24, 3
 
 
@@ -43,9 +46,8 @@ def measure(model: D4RT, data: Path | None, clips: int, windows: int | None) -> 
         except DataError as error:
             print(error, file=sys.stderr)
             continue
-        print(
-            f"{sequence.name}: {int(results[sequence.name]['clips'])} windows\n{table(results[sequence.name])}\n"
-        )
+        scores = results[sequence.name]
+        print(f"{sequence.name}: {int(scores['clips'])} windows\n{table(scores)}\n", flush=True)
     return results
 
 

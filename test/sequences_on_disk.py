@@ -18,7 +18,7 @@ COUNT = 8
 
 
 def poses(count: int = COUNT) -> np.ndarray:
-    """world_from_camera [T, 4, 4]: sideways, forward and a slow turn, in a world that is not the first camera."""
+    """world_from_camera [T, 4, 4]: sideways, forward, a slow turn; the world is not the first camera."""
     out = np.tile(np.eye(4), (count, 1, 1))
     for i in range(count):
         local = np.eye(4)
@@ -44,7 +44,7 @@ def depths(count: int = COUNT) -> np.ndarray:
 
 
 def images(count: int = COUNT) -> np.ndarray:
-    """[T, H, W, 3] uint8 RGB; red is the frame's number times ten, green and blue the place."""
+    """[T, H, W, 3] uint8; red is the frame's number times ten, green and blue the place."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     return np.stack(
         [np.stack([np.full(SIZE, 10 * i), rows * 5, columns * 4], -1) for i in range(count)]
@@ -107,7 +107,8 @@ def tum_short(folder: Path, count: int = COUNT) -> Path:
         truth[str(i)] = {"rgb": f"rgb/{i}.png", "depth": f"depth/{i}.png", "transformation": pose.tolist()}
     (folder / "ground_truth.json").write_text(json.dumps(truth))
     (folder / "camera_intrinsics.yaml").write_text(
-        f"intrinsics:\n  - [{FX}, 0.0, {CX}]\n  - [0.0, {FY}, {CY}]\n  - [0.0, 0.0, 1.0]\ndepth_scale: 0.0002\n"
+        f"intrinsics:\n  - [{FX}, 0.0, {CX}]\n  - [0.0, {FY}, {CY}]\n  - [0.0, 0.0, 1.0]\n"
+        "depth_scale: 0.0002\n"
     )
     return folder
 

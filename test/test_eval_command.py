@@ -21,8 +21,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny network that knows nothing."""
     torch.manual_seed(0)
     config = ModelConfig(
-        frames=4, image_size=(16, 16), patch=(2, 8, 8), vit_width=32, vit_heads=2, vit_depth=2, dec_width=32, dec_heads=2,
-        dec_depth=1,
+        frames=4, image_size=(16, 16), patch=(2, 8, 8), vit_width=32, vit_heads=2, vit_depth=2, dec_width=32,
+        dec_heads=2, dec_depth=1,
     )  # fmt: skip
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(D4RT(config), path)

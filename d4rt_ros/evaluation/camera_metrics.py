@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 @dataclass(frozen=True)
 class CameraScores:
-    """RMS errors after Sim(3): absolute position, and per step the relative translation and rotation (degrees)."""
+    """RMS errors after Sim(3): of the position, and of the relative translation and rotation of a step."""
 
     ate: float
     rpe_translation: float
@@ -25,8 +25,8 @@ class CameraScores:
 def camera_scores(estimate: np.ndarray, truth: np.ndarray, delta: int = 1) -> CameraScores:
     """ATE and RPE (over `delta` frames) of an estimated camera track of unknown scale, rotation and origin.
 
-    An estimate that stands still has no scale to fit; it is placed at the truth's mean position, the limit of the
-    alignment, with the rotation of its first pose.
+    An estimate that stands still has no scale to fit; it is placed at the truth's mean position, the limit of
+    the alignment, with the rotation of its first pose.
 
     Args:
         estimate: world_from_camera [T, 4, 4].
@@ -86,7 +86,7 @@ def rotation_between_deg(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def span_rotation_deg(estimate: np.ndarray, truth: np.ndarray, start: int, end: int) -> tuple[float, float]:
-    """Error of the rotation from frame `start` to `end` in degrees, and the same for a camera that stands still.
+    """Error of the rotation from frame `start` to `end`, degrees, and that of a camera that stands still.
 
     Both tracks are [T, 4, 4]; only relative rotations enter, so no alignment is needed.
     """

@@ -1,7 +1,7 @@
-"""A window of frames with the truth that its scores need, cut from a sequence or drawn from procedural scenes.
+"""A window of frames with the truth that its scores need, wherever it comes from.
 
-Intrinsics of a clip are for an image of unit width and height: u = fx * x / z + cx, v = fy * y / z + cy. So they fit
-the frames at any resolution.
+Intrinsics of a clip are for an image of unit width and height: u = fx * x / z + cx, v = fy * y / z + cy. So
+they fit the frames at any resolution.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ def unit_intrinsics(intrinsics: np.ndarray, image_size: tuple[int, int]) -> np.n
 def window_frames(stamps: np.ndarray, length: int, span: int = ROTATION_SPAN) -> list[np.ndarray]:
     """Frames of the windows that cut a sequence up: [length] indices each, or fewer if there are not so many.
 
-    A model with fewer than span + 1 frames gets every few of them, so that first and last are `span` apart (or as
-    far as the sequence goes); a longer one gets frames in a row. Windows do not overlap, and none bridges a gap.
+    A model with fewer than span + 1 frames gets every few of them, so that first and last are `span` apart
+    (or as far as the sequence goes); a longer one gets frames in a row. Windows do not overlap, and none
+    bridges a gap.
 
     Args:
         stamps: [N] rising.

@@ -1,7 +1,8 @@
 """Depth and point cloud errors, as the video depth literature measures them.
 
-A monocular model knows depth up to a scale, so one scale (or one scale and one shift) is fitted for a whole clip
-before the error is taken: "per-sequence scale" and "scale and shift" of MonST3R, CUT3R and D4RT (Table 5).
+A monocular model knows depth up to a scale, so one scale (or one scale and one shift) is fitted for a whole
+clip before the error is taken: "per-sequence scale" and "scale and shift" of MonST3R, CUT3R and D4RT
+(Table 5).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _IRLS_ROUNDS = 50
 
 @dataclass(frozen=True)
 class DepthScores:
-    """AbsRel (a fraction) and the share of pixels whose ratio to the truth is below 1.25, over `pixels` pixels."""
+    """AbsRel (a fraction) and the share of `pixels` pixels whose ratio to the truth is below 1.25."""
 
     absrel: float
     delta125: float
@@ -53,7 +54,7 @@ def least_squares_scale_shift(estimate: np.ndarray, truth: np.ndarray) -> tuple[
 
 
 def robust_scale_shift(estimate: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Scale s and shift t that minimise the sum of |s * estimate + t - truth|, by reweighted least squares."""
+    """Scale s and shift t that minimise the sum of |s * estimate + t - truth| (reweighted least squares)."""
     estimate, truth = _valid_pairs(estimate, truth)
     scale, shift = _weighted_line(estimate, truth, np.ones_like(truth))
     floor = 1e-6 * float(np.median(truth))
@@ -116,7 +117,8 @@ def point_cloud_l1(estimate: np.ndarray, truth: np.ndarray, rescale: bool = True
     Args:
         estimate: [..., 3], NaN where there is none, in the order of `truth`.
         truth: [..., 3], NaN where unknown.
-        rescale: first give the estimate the truth's median distance from its mean (clouds without metric scale).
+        rescale: first give the estimate the truth's median distance from its mean (clouds without metric
+            scale).
 
     Raises:
         ValueError: shapes differ or no point has both.

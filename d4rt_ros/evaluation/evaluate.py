@@ -1,12 +1,10 @@
-"""A model against a sequence, or against held-out procedural scenes: one dictionary of metrics beside baselines."""
+"""A model against a sequence or any clips with truth: one dictionary of metrics beside baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Protocol
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from d4rt_ros.evaluation.clip import ROTATION_SPAN, Clip, cut_clips

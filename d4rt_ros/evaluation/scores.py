@@ -1,8 +1,8 @@
 """Scores of a model's answers for one clip, each beside what costs nothing.
 
-The baselines: depth that is the same everywhere (absrel_constant), a camera that stands still (*_still), points that
-stay where they were (track_px_still, and in 3D where they truly were: aj_still), a field of view of 70 degrees
-(focal_err_default), points that stay visible for ever (visibility_acc_always).
+The baselines: depth that is the same everywhere (absrel_constant), a camera that stands still (*_still),
+points that stay where they were (track_px_still, and in 3D where they truly were: aj_still), a field of view
+of 70 degrees (focal_err_default), points that stay visible for ever (visibility_acc_always).
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ Samples = dict[str, list[float]]
 def score_clip(scene: SceneLike, clip: Clip) -> Samples:
     """All that the clip's truth allows: samples by name, to be put together with `summarise`.
 
-    absrel, delta125: depth after one median scale for the clip. absrel_shift: after one scale and shift. cloud_l1:
-    all frames' points in the first camera, after scale and mean shift, metres. rot_deg: error of the rotation over
-    the clip's span, degrees. ate, rpe_translation (metres) and rpe_rotation_deg: after Sim(3). focal_err: relative.
-    track_px: of points given in the first frame, visible later, in pixels of an image 256 wide. aj, apd, oa: as
-    TAPVid-3D scores tracks, over this clip. visibility_acc: of the frames after the first.
+    absrel, delta125: depth after one median scale for the clip. absrel_shift: after one scale and shift.
+    cloud_l1: all frames' points in the first camera, after scale and mean shift, metres. rot_deg: error of
+    the rotation over the clip's span, degrees. ate, rpe_translation (metres) and rpe_rotation_deg: after
+    Sim(3). focal_err: relative. track_px: of points given in the first frame, visible later, in pixels of an
+    image 256 wide. aj, apd, oa: as TAPVid-3D scores tracks, over this clip. visibility_acc: of the frames
+    after the first.
     """
     samples: Samples = {}
     if clip.depth is not None and sum(map(len, clip.depth)) > 0:
@@ -59,7 +60,7 @@ def score_clip(scene: SceneLike, clip: Clip) -> Samples:
 
 
 def summarise(clips: Iterable[Samples]) -> dict[str, float]:
-    """One number a name: the median of MEDIANS' samples, the mean of the others'; `clips`, how many there were."""
+    """One number a name: the median of samples for MEDIANS, else the mean; and `clips`, their number."""
     together: Samples = {}
     count = 0
     for samples in clips:
@@ -82,7 +83,8 @@ def _depth(scene: SceneLike, clip: Clip) -> Samples:
     assert clip.depth is not None and clip.depth_uv is not None
     found = []
     for frame, uv in enumerate(clip.depth_uv):
-        # Answers that are not confident are scored as well: leaving them out would be choosing one's own questions.
+        # Answers that are not confident are scored as well: leaving them out would be choosing one's own
+        # questions.
         depth = depth_at(scene, frame, _tensor(uv[:, 0], scene), _tensor(uv[:, 1], scene)).depth
         found.append(np.maximum(depth.double().cpu().numpy(), 1e-6))
     estimate, truth = np.concatenate(found), np.concatenate(clip.depth)

@@ -1,7 +1,8 @@
 """True point tracks of a scene in which only the camera moves, out of depth and poses.
 
-Lift a pixel with its depth, carry it into another camera, and look at the depth there: a point that lies behind the
-measured surface is hidden, one that lies on it is visible, one in front of it shows that depth or pose is wrong.
+Lift a pixel with its depth, carry it into another camera, and look at the depth there: a point that lies
+behind the measured surface is hidden, one that lies on it is visible, one in front of it shows that depth or
+pose is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class StaticTracks:
     """N points of one frame followed through T frames.
 
     Attributes:
-        uv: [T, N, 2] where each point projects, 0..1 over the image, also when outside or hidden; NaN behind the camera.
+        uv: [T, N, 2] where each point projects, 0..1 over the image, also when outside or hidden; NaN behind
+            the camera.
         xyz: [T, N, 3] metres in the camera of each frame.
         visible: bool [T, N].
         valid: bool [T, N], where visibility is known: the depth there was measured and does not contradict.
@@ -33,7 +35,7 @@ class StaticTracks:
 
 
 def lift(uv: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Points [N, 3] in the camera frame of pixels uv [N, 2] (0..1) with their depth, read at the nearest pixel.
+    """Points [N, 3] in the camera frame of pixels uv [N, 2] (0..1), with the depth of the nearest pixel.
 
     `depth` is [H, W] metres, `intrinsics` the K of that image; NaN where there is no depth.
     """
@@ -54,7 +56,7 @@ def sample_depth(depth: np.ndarray, uv: np.ndarray) -> np.ndarray:
 
 
 def project(xyz: np.ndarray, intrinsics: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """uv [..., 2] in 0..1 of points [..., 3] in a camera frame; NaN for points not in front of it."""
+    """Pixels uv [..., 2] in 0..1 of points [..., 3] in a camera frame; NaN for points not in front of it."""
     height, width = image_size
     z = np.where(xyz[..., 2] > 1e-6, xyz[..., 2], np.nan)
     u = (intrinsics[0, 0] * xyz[..., 0] / z + intrinsics[0, 2]) / width

@@ -1,9 +1,9 @@
 """Point track errors: AJ, APD and OA as in TAPVid-3D, pixel error, visibility accuracy.
 
-TAPVid-3D (Koppula et al. 2024, section 4): a point counts as found within k pixels where its 3D error is below
-k * z / sqrt(fx * fy), z its true depth, k in 1, 2, 4, 8, 16 of an image whose shorter side is 256 pixels. The
-estimate is first brought to the truth's scale by the ratio of median distances from the camera over the points
-that are visible in both. All frames are scored, the query's own included.
+TAPVid-3D (Koppula et al. 2024, section 4): a point counts as found within k pixels where its 3D error is
+below k * z / sqrt(fx * fy), z its true depth, k in 1, 2, 4, 8, 16 of an image whose shorter side is 256
+pixels. The estimate is first brought to the truth's scale by the ratio of median distances from the camera
+over the points that are visible in both. All frames are scored, the query's own included.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class TrackScores:
 
 
 def metric_intrinsics(intrinsics: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """K [3, 3] of an image (H, W) scaled so that its shorter side is 256 pixels, the benchmark's resolution."""
+    """K [3, 3] of an image (H, W) scaled to the benchmark's resolution, 256 pixels on the shorter side."""
     scaled = np.array(intrinsics, np.float64)
     scaled[:2] *= METRIC_SIDE / min(image_size)
     return scaled
 
 
 def median_track_scale(estimate: np.ndarray, truth: np.ndarray, both: np.ndarray) -> float:
-    """Ratio of the median distances from the camera over the points [T, N] of `both`; 1 where there are none."""
+    """Ratio of the median distances from the camera over the points `both` [T, N]; 1 if there are none."""
     if not both.any():
         return 1.0
     found = float(np.median(np.linalg.norm(estimate[both], axis=-1)))
@@ -69,7 +69,8 @@ def tapvid3d_scores(
     estimate_visible, truth_visible = np.asarray(estimate_visible, bool), np.asarray(truth_visible, bool)
     if estimate.shape != truth.shape or not estimate_visible.shape == truth_visible.shape == truth.shape[:-1]:
         raise ValueError(
-            f"tracks {estimate.shape} and {truth.shape}, visibility {estimate_visible.shape} and {truth_visible.shape}"
+            f"tracks {estimate.shape} and {truth.shape}, "
+            f"visibility {estimate_visible.shape} and {truth_visible.shape}"
         )
     known = np.ones(truth_visible.shape, bool) if valid is None else np.asarray(valid, bool)
     truth_visible = truth_visible & known
@@ -83,7 +84,8 @@ def tapvid3d_scores(
     metres_per_pixel = truth[..., 2] / np.sqrt(intrinsics[0, 0] * intrinsics[1, 1])
     jaccard, within = [], []
     for pixels in PIXEL_THRESHOLDS:
-        # Squares on both sides, as the benchmark compares them: a point behind the camera has a negative threshold.
+        # Squares on both sides, as the benchmark compares them: a point behind the camera has a negative
+        # threshold.
         near = error**2 < (pixels * metres_per_pixel) ** 2
         within.append(float((near & truth_visible).sum() / truth_visible.sum()))
         hits = (near & truth_visible & estimate_visible).sum()
@@ -98,7 +100,7 @@ def tapvid3d_scores(
 def track_pixel_errors(
     estimate_uv: np.ndarray, truth_uv: np.ndarray, counted: np.ndarray, aspect_ratio: float
 ) -> np.ndarray:
-    """Distances [M] in pixels of an image 256 wide (aspect kept) of the counted points, unanswered ones infinite.
+    """Distances [M] of the counted points in pixels of an image 256 wide; infinite where unanswered.
 
     Args:
         estimate_uv: [T, N, 2] in 0..1 of the full extent.

@@ -20,9 +20,9 @@ _REACH = 60  # frames to look ahead for it
 def check_depth(sequence: Sequence) -> None:
     """Refuse depth that cannot be metres.
 
-    The middle depth has to lie in 0.05..200 m. In a static scene with poses, depth is also carried from frame to
-    frame: with the right scale it lands on the depth there; if another scale makes it agree clearly better, the
-    depth (or the poses) are in other units.
+    The middle depth has to lie in 0.05..200 m. In a static scene with poses, depth is also carried from frame
+    to frame: with the right scale it lands on the depth there; if another scale makes it agree clearly
+    better, the depth (or the poses) are in other units.
 
     Raises:
         DataError: naming the sequence, and the factor by which the scale looks wrong.
@@ -49,8 +49,8 @@ def check_depth(sequence: Sequence) -> None:
         factor = _better_factor(sequence, middle)
         if factor is not None:
             raise DataError(
-                f"{sequence.name}: refused, wrong depth scale: depth agrees with the poses when it is multiplied "
-                f"by about {factor:.2g}"
+                f"{sequence.name}: refused, wrong depth scale: the poses fit depth multiplied by "
+                f"about {factor:.2g}"
             )
 
 
@@ -81,7 +81,7 @@ def _better_factor(sequence: Sequence, middle: float) -> float | None:
 def _disagreement(
     depths: tuple[np.ndarray, np.ndarray], poses: tuple[np.ndarray, np.ndarray], k: np.ndarray, factor: float
 ) -> float:
-    """Median of |z carried over - z measured| / z from the first frame to the second, with depth times `factor`."""
+    """Median of |z carried over - z measured| / z from one frame to the other, with depth times `factor`."""
     height, width = depths[0].shape
     rows, columns = np.mgrid[_STRIDE // 2 : height : _STRIDE, _STRIDE // 2 : width : _STRIDE]
     uv = np.stack([(columns.ravel() + 0.5) / width, (rows.ravel() + 0.5) / height], -1)

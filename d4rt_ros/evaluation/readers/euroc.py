@@ -1,4 +1,4 @@
-"""EuRoC MAV: mav0/cam0/data.csv and sensor.yaml, mav0/state_groundtruth_estimate0/data.csv. Grey images, no depth.
+"""EuRoC MAV: mav0/cam0/data.csv, sensor.yaml, mav0/state_groundtruth_estimate0/data.csv; no depth.
 
 Images are undistorted (radial-tangential or equidistant, as sensor.yaml says) at unchanged intrinsics.
 """
@@ -91,7 +91,7 @@ def _images(folder: Path) -> tuple[np.ndarray, list[Path]]:
 
 
 def _ground_truth(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Stamps [N] in ns and world_from_body [N, 4, 4] of rows (stamp, x y z, qw qx qy qz, ...); NaN if broken."""
+    """Stamps [N], ns, and world_from_body [N, 4, 4] of rows (stamp, x y z, qw qx qy qz); NaN if broken."""
     table = read_numbers(path, 8)
     # float64 holds 1.4e18 ns to 256 ns only; integers are read apart.
     lines = (line.split(",")[0] for line in path.read_text().splitlines())

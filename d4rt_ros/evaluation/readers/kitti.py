@@ -1,7 +1,8 @@
-"""KITTI: the odometry layout (sequences/00 with image_2 or image_0, calib.txt, times.txt, velodyne; poses/00.txt).
+"""KITTI odometry, with or without velodyne, and one drive with velodyne depth drawn into its images.
 
-Also image_02 with depth_velo_u16_256: one rectified colour camera of 2011_09_26 and velodyne depth drawn into it
-(16 bits, 256 a metre). Traffic moves, so no tracks are made of depth and poses.
+Odometry: sequences/00 with image_2 or image_0, calib.txt, times.txt, velodyne; poses/00.txt beside sequences.
+Also image_02 with depth_velo_u16_256: one rectified colour camera of 2011_09_26 and velodyne depth drawn into
+it (16 bits, 256 a metre). Traffic moves, so no tracks are made of depth and poses.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""7-Scenes: frame-000000.color.png, .depth.png (millimetres), .pose.txt (4x4 camera to world), one folder a sequence.
+"""7-Scenes: frame-000000.color.png, .depth.png (millimetres), .pose.txt (4x4 camera to world).
 
-The original set publishes no intrinsics; 585, 585, 320, 240 of its depth camera is what the literature uses for
-both images. A `camera-intrinsics.txt` (3x3) beside the frames or one folder up takes precedence.
+The original set publishes no intrinsics; 585, 585, 320, 240 of its depth camera is what the literature uses
+for both images. A `camera-intrinsics.txt` (3x3) beside the frames or one folder up takes precedence.
 """
 
 from __future__ import annotations

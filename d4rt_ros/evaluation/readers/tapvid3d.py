@@ -53,7 +53,8 @@ def read(path: Path) -> Sequence:
     count = len(jpegs)
     if xyz.shape != (count, len(queries), 3) or visible.shape != xyz.shape[:2] or count < 2:
         raise DataError(
-            f"{name}: refused, {count} images, tracks {xyz.shape}, visibility {visible.shape}, queries {queries.shape}"
+            f"{name}: refused, {count} images, tracks {xyz.shape}, visibility {visible.shape}, "
+            f"queries {queries.shape}"
         )
     notes = [f"no stamps: {_RATE_HZ} Hz assumed"]
     known = np.isfinite(queries).all(1) & (queries[:, 2] >= 0) & (queries[:, 2] < count)

@@ -1,7 +1,7 @@
 """TUM RGB-D: rgb.txt, depth.txt (5000 a metre), groundtruth.txt (tx ty tz qx qy qz qw), associated by time.
 
-Also the short form rgb/N.png, depth/N.png, ground_truth.json (4x4 camera to world), camera_intrinsics.yaml, in which
-dense-visual-odometry keeps ten frames of fr1.
+Also the short form rgb/N.png, depth/N.png, ground_truth.json (4x4 camera to world), camera_intrinsics.yaml,
+in which dense-visual-odometry keeps ten frames of fr1.
 
 Colour is undistorted with the calibration that the data set publishes for each of its three cameras. Depth is
 registered to the distorted colour image, so it goes through the same map, without mixing neighbours.
