@@ -69,8 +69,8 @@ class Room:
 
     def cast(self, origin: Array, ray: Array, time: Array) -> tuple[Array, Array]:
         """Distance [N] along rays [N, 3] to what they hit, and the number of the ball there (-1: a wall)."""
-        with np.errstate(divide="ignore"):
-            distance = ((np.sign(ray) * WALLS - origin) / ray).min(-1)
+        along = np.where(ray == 0, 1e-300, ray)
+        distance = ((np.sign(along) * WALLS - origin) / along).min(-1)
         which = np.full(len(ray), -1)
         for i, ball in enumerate(self.balls):
             away = origin - (np.array(ball.centre) + np.array(ball.velocity) * time[:, None])

@@ -15,6 +15,8 @@ from room import Ball, Room, camera_path, stamps
 from d4rt_ros.model import Answers, Queries
 from d4rt_ros.stream.join import WORLD_FROM_FIRST, Joiner, Placed, Unplaced
 from d4rt_ros.tasks.geometry import Array, invert, rotation_angle
+from d4rt_ros.training.oracle import oracle_windows
+from d4rt_ros.training.scenes import ProceduralScenes, SceneRecipe
 
 
 def walk(joiner: Joiner, windows: int, length: int = 8, stride: int = 4, **room: object) -> list[Placed]:
@@ -60,6 +62,32 @@ def test_noise_and_outliers_stay_within_half_a_degree_and_a_hundredth_of_the_pat
     position, attitude = errors(placed)
     assert position < 0.01 and attitude < 0.5
     assert 0.005 < placed[-1].residual < 0.05  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("noise", "outliers", "grid", "percent", "degrees"), [(0, 0, 8, 0.01, 0.001), (0.01, 0.2, 32, 1, 0.5)])
+def test_a_procedural_scene_comes_back_over_ten_windows(
+    noise: float, outliers: float, grid: int, percent: float, degrees: float
+) -> None:
+    """Moving objects, occlusions, windows of scales between 0.3 and 3: the bounds of the issue."""
+    recipe = SceneRecipe(frames=44, size=(24, 32), objects=3, clutter=2)
+    clip = ProceduralScenes(recipe).sample(1, torch.Generator().manual_seed(2))
+    windows = oracle_windows(clip, 8, 4, noise=noise, outliers=outliers)
+    assert len(windows) == 10
+    joiner, unit, path, worst, turned = Joiner(grid), windows[0].scale, {}, 0.0, 0.0
+    for scene in windows:
+        placed = joiner.place(scene)
+        assert isinstance(placed, Placed) and placed.note == ""
+        truth = scene.world_from_camera.numpy().copy()
+        truth[:, :3, 3] *= unit / scene.scale
+        if not path:
+            first = WORLD_FROM_FIRST @ invert(truth[0])
+        truth = first @ truth
+        path.update(zip(scene.stamps, truth[:, :3, 3]))
+        worst = max(worst, np.linalg.norm(placed.poses[:, :3, 3] - truth[:, :3, 3], axis=-1).max())
+        turn = np.swapaxes(truth[:, :3, :3], 1, 2) @ placed.poses[:, :3, :3]
+        turned = max(turned, float(np.degrees(rotation_angle(turn).max())))
+    length = np.linalg.norm(np.diff([path[s] for s in sorted(path)], axis=0), axis=-1).sum()
+    assert 100 * worst / length < percent and turned < degrees
 
 
 def test_covariance_matches_the_errors_and_grows() -> None:

@@ -202,7 +202,7 @@ class Follower:
         """The points through the window, in the newest camera."""
         where = {stamp: i for i, stamp in enumerate(scene.stamps)}
         source = torch.tensor([where[int(s)] for s in points.stamp], dtype=torch.int64)
-        uv = torch.from_numpy(points.uv.astype(np.float32)).clamp(0, 1)
+        uv = torch.from_numpy(points.uv.astype(np.float32))
         return tracks(scene, uv[:, 0], uv[:, 1], source, frame="world", reference=scene.num_frames - 1)
 
     def _find_again(

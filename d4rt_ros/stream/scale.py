@@ -155,10 +155,8 @@ class ScaleEstimator:
 
     def _measure(self, ratio: np.ndarray, weights: np.ndarray) -> None:
         """Weighted median of the log ratios, its error from their spread."""
-        order = np.argsort(ratio)
-        ranks = np.cumsum(weights[order])
-        middle = float(ratio[order][np.searchsorted(ranks, ranks[-1] / 2)])
-        spread = 1.4826 * float(np.median(np.abs(ratio - middle)))
+        middle = _weighted_median(ratio, weights)
+        spread = 1.4826 * _weighted_median(np.abs(ratio - middle), weights)
         # Errors of neighbouring pixels go together: count no more than 16 of them as independent.
         self._update(middle, spread**2 / min(16, len(ratio)) + FLOOR**2)
 
@@ -169,3 +167,9 @@ class ScaleEstimator:
         self._log += gain * (value - self._log)
         self._variance = variance if math.isinf(prior) else (1 - gain) * prior
         self._silent, self._why = 0, ""
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    ranks = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(ranks, ranks[-1] / 2)])
