@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from d4rt_ros.model.network import D4RT
 
 # On a CPU a chunk's activations should stay in the cache; on a GPU it should fill the device.
-CHUNK_CPU = 1024
+CHUNK_CPU = 2048
 CHUNK_CUDA = 16384
 
 

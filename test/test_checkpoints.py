@@ -1,0 +1,150 @@
+"""Weights load from every wrapping, and nothing else does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from test_network import GOLDEN, SMALL, small_model
+
+from d4rt_ros.model import CheckpointError, load_model, save_weights, weights_command
+from d4rt_ros.model.config import opend4rt_config, read_config
+from d4rt_ros.model.precision import select_device, select_precision
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+
+
+def run(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    weights_command.add_arguments(parser)
+    return weights_command.main(parser.parse_args(words))
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "module", "network", "net"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+def test_every_wrapping_of_a_pickle(tmp_path: Path, wrapper: str | None, prefix: str) -> None:
+    model = small_model()
+    state: dict[str, object] = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    if wrapper:
+        state = {wrapper: state, "optimizer": {"state": {0: torch.zeros(3)}}, "step": 7}
+    torch.save(state, tmp_path / "a.ckpt")
+    assert same_weights(load_model(tmp_path / "a.ckpt", config=SMALL), model)
+
+
+def test_configuration_beside_the_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text((GOLDEN / "config.json").read_text())
+    (tmp_path / "a.safetensors").write_bytes((GOLDEN / "model.safetensors").read_bytes())
+    assert load_model(tmp_path / "a.safetensors").config == read_config(GOLDEN / "config.json")
+
+
+def test_optimiser_state_is_not_read(tmp_path: Path) -> None:
+    import resource
+
+    big = torch.zeros(100_000_000)  # 400 MB
+    torch.save({"state_dict": small_model().state_dict(), "optimizer": big}, tmp_path / "a.ckpt")
+    del big
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    load_model(tmp_path / "a.ckpt", config=SMALL)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+class Malicious:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
+    trap = tmp_path / "executed"
+    torch.save({"state_dict": small_model().state_dict(), "hyper": Malicious(trap)}, tmp_path / "a.ckpt")
+    (tmp_path / "b.ckpt").write_bytes(pickle.dumps(Malicious(trap)))
+    for name in ("a.ckpt", "b.ckpt"):
+        with pytest.raises(CheckpointError, match=name):
+            load_model(tmp_path / name, config=SMALL)
+    assert not trap.exists()
+
+
+def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
+    save_weights(small_model(), tmp_path / "whole.safetensors")
+    torch.save(small_model().state_dict(), tmp_path / "whole.ckpt")
+    for name in ("whole.safetensors", "whole.ckpt"):
+        data = (tmp_path / name).read_bytes()
+        for keep in (0, 5, len(data) // 2, len(data) - 10):
+            cut = tmp_path / f"cut{keep}{Path(name).suffix}"
+            cut.write_bytes(data[:keep])
+            with pytest.raises(CheckpointError, match=cut.name):
+                load_model(cut, config=SMALL)
+    with pytest.raises(CheckpointError, match="nowhere"):
+        load_model(tmp_path / "nowhere.ckpt")
+    with pytest.raises(CheckpointError, match="no weights here"):
+        load_model(tmp_path / "empty")
+
+
+def test_first_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    state = small_model().state_dict()
+    state["memory_proj.bias"] = torch.zeros(5)
+    del state["heads.xyz_head.bias"]
+    state["something.else"] = torch.zeros(1)
+    torch.save(state, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError) as caught:
+        load_model(tmp_path / "a.ckpt", config=SMALL)
+    assert "memory_proj.bias is (5,), not (32,)" in str(caught.value)
+    assert "heads.xyz_head.bias is missing" in str(caught.value)
+    assert "something.else is unknown" in str(caught.value)
+    torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "b.ckpt")
+    with pytest.raises(CheckpointError, match="no D4RT weights; first entries: layer.weight"):
+        load_model(tmp_path / "b.ckpt")
+
+
+def test_saved_weights_load_as_a_file_and_as_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("d4rt_ros.model.checkpoints.PART_BYTES", 100_000)
+    model = small_model()
+    for name in ("a.safetensors", "parts"):
+        save_weights(model, tmp_path / name, torch.float32, {"step": "3"})
+        assert same_weights(load_model(tmp_path / name), model)
+    assert len(list((tmp_path / "parts").iterdir())) > 1
+    assert all(part.stat().st_size < 200_000 for part in (tmp_path / "parts").iterdir())
+
+
+def test_convert_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, io = str(GOLDEN / "config.json"), str(GOLDEN / "io.safetensors")
+    source = str(GOLDEN / "model.safetensors")
+    assert run("check", source, "--config", config, "--io", io) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["agrees"] is True
+    assert report["xyz"] < 1e-4
+    half = str(tmp_path / "half.safetensors")
+    assert run("convert", source, half, "--config", config, "--precision", "float16") == 0
+    capsys.readouterr()
+    assert run("check", half, "--io", io) == 1
+    assert json.loads(capsys.readouterr().out)["agrees"] is False
+    assert run("check", half, "--io", io, "--tolerance", "0.01") == 0
+
+
+def test_configurations_that_are_not_d4rt_are_refused(tmp_path: Path) -> None:
+    values = json.loads((GOLDEN / "config.json").read_text())
+    values["decoder"]["query_self_attention"] = True
+    with pytest.raises(ValueError, match="attention between queries"):
+        opend4rt_config(values)
+    (tmp_path / "x.yaml").write_text("a: [1, 2")
+    with pytest.raises(ValueError, match="x.yaml"):
+        read_config(tmp_path / "x.yaml")
+
+
+def test_device_and_precision_by_name() -> None:
+    cpu = select_device("cpu")
+    assert select_precision("float32", cpu) == torch.float32
+    assert select_precision("auto", cpu) in (torch.float32, torch.bfloat16)
+    for name in ("gpu", "mps", "cuda:99"):
+        with pytest.raises(ValueError, match=name):
+            select_device(name)
+    with pytest.raises(ValueError, match="int8"):
+        select_precision("int8", cpu)
