@@ -127,7 +127,9 @@ def pixels_to_uv(u: Any, v: Any, image_size: tuple[int, int]) -> np.ndarray:
     """
     pixels = [np.asarray(values, np.float64).ravel() for values in (u, v)]
     if len(pixels[0]) != len(pixels[1]):
-        raise ValueError(f"u has {len(pixels[0])} values and v has {len(pixels[1])}; both need one for every point")
+        raise ValueError(
+            f"u has {len(pixels[0])} values and v has {len(pixels[1])}; both need one for every point"
+        )
     for name, values, extent in (("u", pixels[0], image_size[1]), ("v", pixels[1], image_size[0])):
         inside = (values >= -0.5) & (values <= extent - 0.5)  # False for NaN
         if not inside.all():
@@ -140,7 +142,7 @@ def pixels_to_uv(u: Any, v: Any, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def uv_to_pixels(uv: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """uv [..., 2] to pixels as in messages (centres at integers), float32; outside and NaN stay so."""
+    """Uv [..., 2] to pixels as in messages (centres at integers), float32; outside and NaN stay so."""
     extents = np.array([image_size[1], image_size[0]], np.float64)
     return (np.asarray(uv, np.float64) * extents - 0.5).astype(np.float32)
 
@@ -259,7 +261,9 @@ def point_cloud(
         parts = [name] if values.ndim == 1 or name == "rgb" else name.split("_")
         names += parts
         kinds += [_UINT32 if integer else _FLOAT32] * len(parts)
-        sources.append(_packed(values) if name == "rgb" else _words(values, np.uint32 if integer else np.float32))
+        sources.append(
+            _packed(values) if name == "rgb" else _words(values, np.uint32 if integer else np.float32)
+        )
     step = 4 * len(names)
     data = types.buffer(step * count)
     if count:
@@ -369,7 +373,9 @@ def transform_edge(message: Any) -> tuple[str, str, int, np.ndarray]:
     pose[:3, :3] = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
     pose[:3, 3] = t.x, t.y, t.z
     if not np.all(np.isfinite(pose)):
-        raise ValueError(f"transform from {message.header.frame_id} to {message.child_frame_id} is not finite")
+        raise ValueError(
+            f"transform from {message.header.frame_id} to {message.child_frame_id} is not finite"
+        )
     return message.header.frame_id, message.child_frame_id, stamp_ns(message.header.stamp), pose
 
 
@@ -443,7 +449,8 @@ def trail_markers(
     hue = (np.asarray(ids, np.uint64) * 2654435761 % 360).astype(np.float64) / 360.0
     rgb = np.clip(np.abs((hue[:, None] * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     colours = [
-        types.make("std_msgs/msg/ColorRGBA", **dict(zip("rgba", map(float, (*one, 1.0)), strict=True))) for one in rgb
+        types.make("std_msgs/msg/ColorRGBA", **dict(zip("rgba", map(float, (*one, 1.0)), strict=True)))
+        for one in rgb
     ]
     points = [
         types.make("geometry_msgs/msg/Point", x=x, y=y, z=z)
