@@ -44,7 +44,9 @@ def _sway(r: Random, time: Tensor, rate: Tensor, axes: int) -> Tensor:
     for low, high in ((0.8, 2.0), (2.0, 5.0), (5.0, 12.0)):
         omega = r.uniform(low, high, batch, 1, axes)
         amount = rate[:, None, None] * r.uniform(0, 0.8, batch, 1, axes) / omega
-        total = total + amount * torch.sin(omega * time[..., None] + r.uniform(0, 2 * math.pi, batch, 1, axes))
+        total = total + amount * torch.sin(
+            omega * time[..., None] + r.uniform(0, 2 * math.pi, batch, 1, axes)
+        )
     return total
 
 
@@ -69,7 +71,9 @@ def camera_paths(r: Random, place: Tensor, frames: int, motion: float, fps: tupl
     speed = moving * torch.where(outdoor, r.log_uniform(0.4, 10, b), r.log_uniform(0.1, 1.2, b))
     speed = torch.where((kind == HANDHELD) | (place == TABLE), speed.clamp_max(0.6 * motion), speed)
     side = torch.where(r.chance(0.5, b), 1.0, -1.0)
-    rate = moving * side * torch.deg2rad(torch.where(kind == TURNING, r.uniform(15, 70, b), r.uniform(0, 12, b)))
+    rate = (
+        moving * side * torch.deg2rad(torch.where(kind == TURNING, r.uniform(15, 70, b), r.uniform(0, 12, b)))
+    )
     # along an arc: heading turns evenly, so the chord's direction is half of the turn
     half = 0.5 * rate[:, None] * time
     chord = speed[:, None] * time * torch.sinc(half / math.pi)

@@ -47,7 +47,9 @@ def _wave(amount: Tensor, rate: Tensor, phase: Tensor, time: Tensor) -> Tensor:
     return amount[..., None] * torch.sin(rate[..., None] * time[:, None] + phase[..., None])
 
 
-def _build(r: Random, template: Tensor, base: Tensor, time: Tensor, still: Tensor, first_paint: int) -> _Parts:
+def _build(
+    r: Random, template: Tensor, base: Tensor, time: Tensor, still: Tensor, first_paint: int
+) -> _Parts:
     """Objects of templates [B, S] (-1: none) placed by base [B, S, T, 3, 4]; hinges stay at rest where `still`."""
     b, s = template.shape
     m = objects.PARTS
@@ -59,6 +61,7 @@ def _build(r: Random, template: Tensor, base: Tensor, time: Tensor, still: Tenso
             getattr(blank, name)[rows] = getattr(made, name)
     swing, rate, phase, spin, rest = blank.angle.view(b, s, m, 2, 5).unbind(-1)
     seconds = torch.where(still[..., None], 0.0, time[:, None])[..., None, None]  # [B, S, T, 1, 1]
+
     def over(x: Tensor) -> Tensor:
         return x[:, :, None]
 
@@ -133,10 +136,16 @@ def _surroundings(r: Random, path: Path, place: Tensor) -> tuple[_Parts, Tensor,
     to_wall = side * torch.where(axis == 0, half[:, None, 0], half[:, None, 1])
     level = torch.where(door, height - half[:, None, 2], r.uniform(-0.4, 0.7, b, WALL_ITEMS))
     across = axis == 0
-    offset[:, 3:] = torch.stack((torch.where(across, to_wall, along), torch.where(across, along, to_wall), level), -1)
-    size[:, 3:] = torch.stack((torch.where(across, thick, width), torch.where(across, width, thick), height), -1)
+    offset[:, 3:] = torch.stack(
+        (torch.where(across, to_wall, along), torch.where(across, along, to_wall), level), -1
+    )
+    size[:, 3:] = torch.stack(
+        (torch.where(across, thick, width), torch.where(across, width, thick), height), -1
+    )
     kind[:, 3:] = torch.where(r.chance(0.25, b, WALL_ITEMS) | outdoor[:, None], shapes.EMPTY, kind[:, 3:])
-    pose = affine(axes[:, None] * size[:, :, None], centre[:, None] + (axes[:, None] @ offset[..., None])[..., 0])
+    pose = affine(
+        axes[:, None] * size[:, :, None], centre[:, None] + (axes[:, None] @ offset[..., None])[..., 0]
+    )
     picture = torch.zeros(b, m, dtype=torch.bool)
     picture[:, 3:] = r.chance(0.7, b, WALL_ITEMS) & ~door
     parts = _Parts(
@@ -180,7 +189,9 @@ def _objects(
     vehicle = template == objects.TEMPLATES.index(objects.car)
     has_table = (place == TABLE) | ((place != OUTDOOR) & r.chance(0.5, b))
     template[:, 0] = torch.where(has_table, objects.TEMPLATES.index(objects.table), template[:, 0])
-    template[:, count // 2 :] = torch.where(r.chance(0.35, b, count - count // 2), -1, template[:, count // 2 :])
+    template[:, count // 2 :] = torch.where(
+        r.chance(0.35, b, count - count // 2), -1, template[:, count // 2 :]
+    )
     near = torch.where(place == OUTDOOR, 3.0, 0.8)
     far = torch.where(place == OUTDOOR, 40.0, 7.0)
     xy = _positions(r, path, count, near, far)
@@ -206,7 +217,14 @@ def _objects(
 
 
 def _trajectory(
-    r: Random, time: Tensor, place: Tensor, yaw: Tensor, size: Tensor, speed: Tensor, moves: Tensor, flying: Tensor
+    r: Random,
+    time: Tensor,
+    place: Tensor,
+    yaw: Tensor,
+    size: Tensor,
+    speed: Tensor,
+    moves: Tensor,
+    flying: Tensor,
 ) -> Tensor:
     """Object-to-world over time, [B, S, T, 3, 4]: straight or curved walks, turning, tumbling, soft stretching."""
     b, s = yaw.shape
@@ -216,9 +234,17 @@ def _trajectory(
     half = 0.5 * turning[..., None] * time[:, None]
     chord = speed[..., None] * time[:, None] * torch.sinc(half / math.pi)
     bearing = yaw[..., None] + half
-    bob = _wave(moved * r.uniform(0, 0.25, b, s) * (flying | r.chance(0.2, b, s)), r.uniform(1, 6, b, s), r.uniform(0, 6, b, s), time)
+    bob = _wave(
+        moved * r.uniform(0, 0.25, b, s) * (flying | r.chance(0.2, b, s)),
+        r.uniform(1, 6, b, s),
+        r.uniform(0, 6, b, s),
+        time,
+    )
     offset = torch.stack((chord * bearing.cos(), chord * bearing.sin(), bob.abs()), -1) + place[:, :, None]
-    tumble = turn(unit(r.normal(b, s, 1, 3)).expand(b, s, time.shape[1], 3), (flying * r.uniform(-3, 3, b, s))[..., None] * time[:, None])
+    tumble = turn(
+        unit(r.normal(b, s, 1, 3)).expand(b, s, time.shape[1], 3),
+        (flying * r.uniform(-3, 3, b, s))[..., None] * time[:, None],
+    )
     soft = moved * r.uniform(0, 0.35, b, s) * r.chance(0.35, b, s)
     stretch = 1 + _wave(soft, r.uniform(1, 7, b, s), r.uniform(0, 6, b, s), time)
     scale = torch.stack((stretch.rsqrt(), stretch.rsqrt(), stretch), -1) * size[..., None, None]
@@ -253,7 +279,14 @@ def _clutter(
     speed = moves * r.uniform(0, 0.5, b, count)
     position = torch.cat((xy, z[..., None]), -1)
     base = _trajectory(
-        r, path.time * motion, position, r.uniform(-3.14, 3.14, b, count), size, speed, moves, torch.zeros_like(moves)
+        r,
+        path.time * motion,
+        position,
+        r.uniform(-3.14, 3.14, b, count),
+        size,
+        speed,
+        moves,
+        torch.zeros_like(moves),
     )
     return _build(r, template, base, path.time * motion, ~moves, first_paint)
 
@@ -311,7 +344,9 @@ def compose(
     return Layout(world, gather("half"), gather("paint"), gather("picture"), light, sun)
 
 
-def _light(r: Random, path: Path, place: Tensor, room: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _light(
+    r: Random, path: Path, place: Tensor, room: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
     """Position of the main light [B, 3] and whether it is the sun [B]."""
     b, t = path.yaw.shape
     middle = path.position[:, t // 2]

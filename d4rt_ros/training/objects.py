@@ -92,7 +92,9 @@ class Bodies:
 def _legs(body: Bodies, x: Tensor, y: Tensor, height: Tensor, thick: Tensor, kind: int) -> None:
     for sx in (-1, 1):
         for sy in (-1, 1):
-            body.add(kind, (sx * (x - thick), sy * (y - thick), height / 2), (thick, thick, height / 2), paint=1)
+            body.add(
+                kind, (sx * (x - thick), sy * (y - thick), height / 2), (thick, thick, height / 2), paint=1
+            )
 
 
 def table(n: int, r: Random) -> Bodies:
@@ -119,9 +121,13 @@ def cabinet(n: int, r: Random) -> Bodies:
     """A box with a door that may swing, two drawers with knobs."""
     body = Bodies(n)
     x, y, z = r.uniform(0.2, 0.35, n), r.uniform(0.3, 0.8, n), r.uniform(0.35, 1.0, n)
-    hinge = Hinge((x, y, 0.0), (0.0, 0, 1), r.uniform(0.0, 0.5, n), r.uniform(0.5, 2, n), r.uniform(0, 6, n), rest=0.5)
+    hinge = Hinge(
+        (x, y, 0.0), (0.0, 0, 1), r.uniform(0.0, 0.5, n), r.uniform(0.5, 2, n), r.uniform(0, 6, n), rest=0.5
+    )
     body.add(shapes.BOX, (0.0, 0.0, z), (x, y, z))
-    body.add(shapes.BOX, (x + 0.015, y / 2, 0.9 * z), (0.012, y / 2 - 0.01, 0.8 * z), paint=1, hinges=(hinge,))
+    body.add(
+        shapes.BOX, (x + 0.015, y / 2, 0.9 * z), (0.012, y / 2 - 0.01, 0.8 * z), paint=1, hinges=(hinge,)
+    )
     body.add(shapes.BOX, (x + 0.01, -y / 2, 0.5 * z), (0.012, y / 2 - 0.02, 0.4 * z), paint=1)
     body.add(shapes.BOX, (x + 0.01, -y / 2, 1.4 * z), (0.012, y / 2 - 0.02, 0.4 * z), paint=1)
     for height in (0.5, 1.4):
@@ -150,12 +156,21 @@ def person(n: int, r: Random) -> Bodies:
     for side in (-1, 1):
         hip = Hinge((0.0, 0.1 * side * s, 0.88 * s), (0.0, 1, 0), swing * side, rate, phase)
         body.add(
-            shapes.CAPSULE, (0.0, 0.1 * side * s, 0.46 * s), (0.08 * s,) * 3, core=0.38 * s, paint=1, hinges=(hip,)
+            shapes.CAPSULE,
+            (0.0, 0.1 * side * s, 0.46 * s),
+            (0.08 * s,) * 3,
+            core=0.38 * s,
+            paint=1,
+            hinges=(hip,),
         )
     for side in (-1, 1):
         shoulder = Hinge((0.0, 0.24 * side * s, 1.38 * s), (0.0, 1, 0), -1.3 * swing * side, rate, phase)
         body.add(
-            shapes.CAPSULE, (0.0, 0.24 * side * s, 1.1 * s), (0.05 * s,) * 3, core=0.28 * s, hinges=(shoulder,)
+            shapes.CAPSULE,
+            (0.0, 0.24 * side * s, 1.1 * s),
+            (0.05 * s,) * 3,
+            core=0.28 * s,
+            hinges=(shoulder,),
         )
     return body
 
@@ -251,14 +266,23 @@ def arm(n: int, r: Random) -> Bodies:
     """A robot arm: base, two links on hinges, a gripper."""
     body = Bodies(n)
     s = r.uniform(0.25, 0.7, n)
-    first = Hinge((0.0, 0.0, 0.3 * s), (0.0, 1, 0), r.uniform(0.1, 0.6, n), r.uniform(0.5, 3, n), r.uniform(0, 6, n))
+    first = Hinge(
+        (0.0, 0.0, 0.3 * s), (0.0, 1, 0), r.uniform(0.1, 0.6, n), r.uniform(0.5, 3, n), r.uniform(0, 6, n)
+    )
     elbow = (0.0, 0.0, 1.3 * s)
     second = Hinge(
-        elbow, (0.0, 1, 0), r.uniform(0.2, 1, n), r.uniform(0.5, 3, n), r.uniform(0, 6, n), rest=r.uniform(0.5, 2, n)
+        elbow,
+        (0.0, 1, 0),
+        r.uniform(0.2, 1, n),
+        r.uniform(0.5, 3, n),
+        r.uniform(0, 6, n),
+        rest=r.uniform(0.5, 2, n),
     )
     body.add(shapes.CYLINDER, (0.0, 0.0, 0.15 * s), (0.25 * s, 0.25 * s, 0.15 * s), paint=1)
     body.add(shapes.CAPSULE, (0.0, 0.0, 0.8 * s), (0.12 * s,) * 3, core=0.5 * s, hinges=(first,))
-    body.add(shapes.CAPSULE, (0.0, 0.0, 1.75 * s), (0.09 * s,) * 3, core=0.45 * s, paint=1, hinges=(first, second))
+    body.add(
+        shapes.CAPSULE, (0.0, 0.0, 1.75 * s), (0.09 * s,) * 3, core=0.45 * s, paint=1, hinges=(first, second)
+    )
     body.add(shapes.BOX, (0.0, 0.0, 2.3 * s), (0.12 * s, 0.06 * s, 0.08 * s), hinges=(first, second))
     return body
 

@@ -100,14 +100,24 @@ class OracleScene:
         if queries.u.ndim != 1:
             raise ValueError(f"queries must be [N], not {list(queries.u.shape)}")
         queries = queries.to(self.device)
-        parts = [self._decode(queries.apply(lambda x, i=i: x[i : i + _CHUNK])) for i in range(0, len(queries.u), _CHUNK)]
+        parts = [
+            self._decode(queries.apply(lambda x, i=i: x[i : i + _CHUNK]))
+            for i in range(0, len(queries.u), _CHUNK)
+        ]
         if not parts:
             parts = [self._decode(queries)]
-        return Answers(*(torch.cat(columns) for columns in zip(*(vars(p).values() for p in parts), strict=True)))
+        return Answers(
+            *(torch.cat(columns) for columns in zip(*(vars(p).values() for p in parts), strict=True))
+        )
 
     def _decode(self, queries: Queries) -> Answers:
         truth = convert(answer(self._caster, queries.apply(lambda x: x[None])), lambda x: x[0])
-        xyz, uv, displacement, normal = truth.xyz * self.scale, truth.uv, truth.displacement * self.scale, truth.normal
+        xyz, uv, displacement, normal = (
+            truth.xyz * self.scale,
+            truth.uv,
+            truth.displacement * self.scale,
+            truth.normal,
+        )
         if self.noise or self.outliers:
             draw = _hashed(queries, self.seed, 20).double()
             gauss = _gaussian(draw[:, :16])
@@ -133,7 +143,13 @@ class OracleScene:
 
 
 def oracle_windows(
-    batch: SceneBatch, length: int, stride: int, clip: int = 0, noise: float = 0.0, outliers: float = 0.0, seed: int = 0
+    batch: SceneBatch,
+    length: int,
+    stride: int,
+    clip: int = 0,
+    noise: float = 0.0,
+    outliers: float = 0.0,
+    seed: int = 0,
 ) -> list[OracleScene]:
     """Overlapping windows of one long clip, every `stride` frames, each with an arbitrary scale in 0.3..3 of its own."""
     total = batch.video.shape[1]

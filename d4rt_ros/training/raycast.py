@@ -51,9 +51,7 @@ def take(table: Tensor, index: Tensor) -> Vec:
 def inverse3(m: Tensor) -> Tensor:
     """Inverse of 3x3 matrices [..., 3, 3] by the adjugate (faster than LAPACK for many small ones)."""
     a, b, c = m[..., 0], m[..., 1], m[..., 2]
-    rows = torch.stack(
-        (torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)), dim=-2
-    )
+    rows = torch.stack((torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)), dim=-2)
     return rows / (rows[..., 0, :] * a).sum(-1)[..., None, None]
 
 
@@ -115,7 +113,9 @@ class Caster:
             if count:
                 cut = slice(start, start + count)
                 parts.append(
-                    shapes.intersect(kind, tuple(a[cut] for a in o), tuple(a[cut] for a in d), half_length[cut])
+                    shapes.intersect(
+                        kind, tuple(a[cut] for a in o), tuple(a[cut] for a in d), half_length[cut]
+                    )
                 )
                 start += count
         return torch.cat(parts) if parts else half_length
@@ -152,7 +152,9 @@ class Caster:
         x = axis.index_select(0, count + (clip * width + column - start).index_select(0, run))
         pixel = count + ((frame * height + row) * width + column - start).index_select(0, run)
         d = tuple(
-            torch.addcmul((m[3 * i + 1] * y + m[3 * i + 2]).index_select(0, run), m[3 * i].index_select(0, run), x)
+            torch.addcmul(
+                (m[3 * i + 1] * y + m[3 * i + 2]).index_select(0, run), m[3 * i].index_select(0, run), x
+            )
             for i in range(3)
         )
         o = tuple(m[i].index_select(0, run) for i in (9, 10, 11))
@@ -182,7 +184,9 @@ class Caster:
     def ray_in(self, k: Tensor, x: Tensor, y: Tensor) -> tuple[Vec, Vec]:
         """Origins and directions (three [N] each) of camera rays (x, y, 1) in the coordinates of primitives k."""
         m = take(self.ray, k)
-        return m[9:], tuple(torch.addcmul(torch.addcmul(m[3 * i + 2], m[3 * i], x), m[3 * i + 1], y) for i in range(3))
+        return m[9:], tuple(
+            torch.addcmul(torch.addcmul(m[3 * i + 2], m[3 * i], x), m[3 * i + 1], y) for i in range(3)
+        )
 
     def local(self, k: Tensor, x: Tensor, y: Tensor, depth: Tensor) -> Vec:
         """Hit points (three [N]) in the coordinates of primitives k."""

@@ -38,7 +38,12 @@ class SceneRecipe:
     object_motion: float = 1.0
     objects: int = 9  # most large objects a clip
     clutter: int = 14  # most small ones
-    places: tuple[float, float, float, float] = (0.35, 0.15, 0.25, 0.25)  # weights: room, corridor, table, outdoor
+    places: tuple[float, float, float, float] = (
+        0.35,
+        0.15,
+        0.25,
+        0.25,
+    )  # weights: room, corridor, table, outdoor
     fps: tuple[float, float] = (4.0, 20.0)  # frames a second, log-uniform
     photographs: str | Path | None = None  # folder of pictures to use as textures as well
     sensor: SensorSettings = SensorSettings()
@@ -87,9 +92,7 @@ class ProceduralScenes:
         self.recipe, self.device = recipe, torch.device(device)
         self.bank = TextureBank(texture_seed, recipe.photographs).to(device)
 
-    def sample(
-        self, batch: int, generator: torch.Generator, recipe: SceneRecipe | None = None
-    ) -> SceneBatch:
+    def sample(self, batch: int, generator: torch.Generator, recipe: SceneRecipe | None = None) -> SceneBatch:
         """Draw and render `batch` clips from a CPU generator, after `recipe` if given (for curricula)."""
         recipe = recipe or self.recipe
         r = Random(generator)
@@ -132,7 +135,10 @@ class SceneBatch:
         self.world_from_camera = pose
         height, width = recipe.size
         self.intrinsics = torch.eye(3, device=path.yaw.device).repeat(b, 1, 1)
-        self.intrinsics[:, 0, 0], self.intrinsics[:, 1, 1] = path.focal[:, 0] * width, path.focal[:, 1] * height
+        self.intrinsics[:, 0, 0], self.intrinsics[:, 1, 1] = (
+            path.focal[:, 0] * width,
+            path.focal[:, 1] * height,
+        )
         self.intrinsics[:, 0, 2], self.intrinsics[:, 1, 2] = width / 2, height / 2
         self.caster = Caster(layout.world, self.view)
         colour = self._render(materials, Light(lamp, layout.world), bank)
@@ -174,7 +180,9 @@ class SceneBatch:
     def _sky(self, rays: _Rays, _: Materials, light: Light, bank: TextureBank) -> tuple[Vec, None]:
         return light.sky(rays.clip, self._way(rays, torch.ones_like(rays.x)), bank), None
 
-    def _surface(self, rays: _Rays, materials: Materials, light: Light, bank: TextureBank) -> tuple[Vec, Tensor]:
+    def _surface(
+        self, rays: _Rays, materials: Materials, light: Light, bank: TextureBank
+    ) -> tuple[Vec, Tensor]:
         """Colours of the pixels that meet something, and the speed there in metres a frame."""
         _, t, p = self.caster.size
         k = rays.k
@@ -251,8 +259,9 @@ def answer(caster: Caster, queries: Queries) -> Truth:
     local = torch.stack(hit_at, -1)
     world_pose = caster.world.pose
     ray = torch.stack((x, y, torch.ones_like(x)), -1) * depth[:, None]
-    start = move(pose[clip, source, :3], ray)
-    end = torch.where(hit[:, None], move(world_pose[clip, target, slot], local), start)
+    sky = move(pose[clip, source, :3], ray)
+    start = torch.where(hit[:, None], move(world_pose[clip, source, slot], local), sky)
+    end = torch.where(hit[:, None], move(world_pose[clip, target, slot], local), sky)
     gradient = torch.stack(shapes.local_normal(caster.kind[k], hit_at, caster.half_length[k]), -1)
     inverse = caster.world_to_local
 

@@ -136,14 +136,20 @@ class Light:
         pose[:, :3, :3], pose[:, :3, 3] = axes, lamp.position
         # a lamp covers most of the room, the sun a patch of 15 m half width at 80 m
         focal = 0.28 + 2.4 * lamp.sun.float()
-        self.view = View(pose[:, None].expand(b, t, 4, 4), focal[:, None].expand(b, 2), torch.full_like(axes[:, 0, :2], 0.5))
+        self.view = View(
+            pose[:, None].expand(b, t, 4, 4),
+            focal[:, None].expand(b, 2),
+            torch.full_like(axes[:, 0, :2], 0.5),
+        )
         self.map = Caster(world, self.view).image(SHADOW_SIDE, SHADOW_SIDE)[0]
 
     def shadow(self, frame: Tensor, clip: Tensor, point: Vec) -> Tensor:
         """Share of light [N] that reaches world points in frames (flat over [B, T]) of clips [N]."""
         pose = self.view.world_from_camera[:, 0]
         rotation = pose[:, :3, :3].transpose(1, 2)
-        table = torch.cat((rotation.reshape(-1, 9), -(rotation @ pose[:, :3, 3:])[..., 0], self.view.focal), 1)
+        table = torch.cat(
+            (rotation.reshape(-1, 9), -(rotation @ pose[:, :3, 3:])[..., 0], self.view.focal), 1
+        )
         m = take(table.T.contiguous(), clip)
         x, y, depth = (dot(m[3 * i : 3 * i + 3], point) + m[9 + i] for i in range(3))
         scale = SHADOW_SIDE / depth.clamp_min(0.05)
@@ -178,7 +184,9 @@ class Light:
     ) -> Vec:
         """Colour of surface points with unit normals that face the eye; `away` leads from the eye to the point."""
         lamp = self.lamp
-        table = torch.cat((lamp.position, lamp.reach[:, None], lamp.sun[:, None], lamp.strength, lamp.ambient), 1)
+        table = torch.cat(
+            (lamp.position, lamp.reach[:, None], lamp.sun[:, None], lamp.strength, lamp.ambient), 1
+        )
         m = take(table.T.contiguous(), clip)
         to_light = tuple(a - b for a, b in zip(m[:3], point, strict=True))
         distance2 = dot(to_light, to_light)
@@ -193,4 +201,6 @@ class Light:
         for _ in range(5):
             shine = shine * shine  # to the 32nd
         highlight = gloss * shine * lit.clamp_max(1)
-        return tuple(a * (lit * m[5 + i] + sky * m[8 + i]) + highlight * m[5 + i] for i, a in enumerate(albedo))
+        return tuple(
+            a * (lit * m[5 + i] + sky * m[8 + i]) + highlight * m[5 + i] for i, a in enumerate(albedo)
+        )

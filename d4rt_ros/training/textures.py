@@ -145,7 +145,9 @@ class TextureBank:
         flat = torch.cat(texels, 1).reshape(-1, 3)
         red, green, blue = (flat * 255).round().int().unbind(-1)
         self.texels = red | green << 8 | blue << 16  # one word a texel: one read gets all channels
-        self.starts = torch.tensor([sum(4 ** (7 - j) for j in range(i)) for i in range(LEVELS)], dtype=torch.int32)
+        self.starts = torch.tensor(
+            [sum(4 ** (7 - j) for j in range(i)) for i in range(LEVELS)], dtype=torch.int32
+        )
 
     def to(self, device: torch.device | str) -> TextureBank:
         """Move the table; returns self."""
@@ -169,7 +171,9 @@ class TextureBank:
         left, top = x0.int() & last, y0.int() & last
         right, bottom = (left + 1) & last, (top + 1) & last
         top, bottom = top * side + base, bottom * side + base
-        words = [self.texels.index_select(0, row + column) for row in (top, bottom) for column in (left, right)]
+        words = [
+            self.texels.index_select(0, row + column) for row in (top, bottom) for column in (left, right)
+        ]
 
         def channel(shift: int) -> Tensor:
             a, b, c, d = (((word >> shift) & 255).float() for word in words)
