@@ -232,6 +232,12 @@ def test_long_windows_measure_rotation_inside() -> None:
     assert clip.span == (0, 15)
 
 
+def test_images_of_different_sizes_are_refused() -> None:
+    odd = Frames(range(24), lambda i: np.zeros((48, 64 + i % 2, 3), np.uint8))
+    with pytest.raises(DataError, match="ball: images of different sizes from frame 0 to 15"):
+        evaluate(Knowing(WORLD), replace(RECORDED, images=odd))
+
+
 def test_most_windows_are_spread() -> None:
     assert [c.name for c in cut_clips(RECORDED, 2, most=2, span=3)] == ["ball[0..3]", "ball[20..23]"]
 

@@ -119,6 +119,43 @@ def test_kitti_without_poses(tmp_path: Path) -> None:
     assert len(sequence) == disk.COUNT
 
 
+def test_kitti_cut_outs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = disk.kitti(tmp_path / "dataset", velodyne=False) / "sequences" / "07"
+    (tmp_path / "dataset" / "poses" / "07.txt").rename(folder / "poses.txt")
+    for i, depth in enumerate(disk.depths()):
+        disk.write_depth(folder / "depth_velo_u16_256" / f"{i + 40:06d}.png", 10 * depth, 256)
+    for i in reversed(range(disk.COUNT)):
+        (folder / "image_2" / f"{i:06d}.png").rename(folder / "image_2" / f"{i + 40:06d}.png")
+    monkeypatch.chdir(folder)
+    sequence = _open(Path("."))
+    assert sequence.name == "07"
+    _same_images(sequence)
+    _same_poses(sequence)
+    assert sequence.stamps[2] == 207_400_000
+    assert sequence.depth is not None
+    np.testing.assert_allclose(sequence.depth[3], 10 * disk.depths()[3], atol=2.1e-3)
+    (folder / "times.txt").unlink()
+    assert _open(folder).stamps[0] == 4_000_000_000
+
+
+def test_broken_kitti_is_skipped_with_a_count(tmp_path: Path) -> None:
+    root = disk.kitti(tmp_path / "dataset")
+    rows = (root / "poses" / "07.txt").read_text().splitlines()
+    rows[1] = " ".join(["nan"] * 12)
+    (root / "poses" / "07.txt").write_text("\n".join(rows))
+    (root / "sequences" / "07" / "velodyne" / "000004.bin").unlink()
+    times = (root / "sequences" / "07" / "times.txt").read_text().splitlines()
+    (root / "sequences" / "07" / "times.txt").write_text("\n".join(times[:-1]))
+    sequence = _open(root)
+    assert len(sequence) == disk.COUNT - 3
+    notes = " ".join(sequence.notes)
+    assert "holds NaN (000001)" in notes and "no depth (000004)" in notes and "no time (000007)" in notes
+    calibration = root / "sequences" / "07" / "calib.txt"
+    calibration.write_text(calibration.read_text().replace("P2", "P9"))
+    with pytest.raises(DataError, match="calib.txt: no row P2"):
+        open_sequences(root)
+
+
 def test_kitti_drawn(tmp_path: Path) -> None:
     sequence = _open(disk.kitti_drawn(tmp_path / "drive"))
     _same_images(sequence)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d4rt_ros.evaluation.sequence import Sequence
+from d4rt_ros.evaluation.sequence import DataError, Sequence
 from d4rt_ros.evaluation.static_tracks import StaticTracks, project, static_tracks
 
 ROTATION_SPAN = 15
@@ -94,6 +94,8 @@ def cut_clips(
 
 def _cut(sequence: Sequence, chosen: np.ndarray, length: int, span: int) -> Clip:
     images = [sequence.images[int(i)] for i in chosen]
+    if len({image.shape for image in images}) > 1:
+        raise DataError(f"{sequence.name}: images of different sizes from frame {chosen[0]} to {chosen[-1]}")
     height, width = images[0].shape[:2]
     stamps = [int(sequence.stamps[i]) for i in chosen]
     frames = len(chosen)

@@ -42,9 +42,9 @@ def open_sequences(folder: str | Path, refuse: Callable[[str], None] = _log.warn
     Raises:
         DataError: nothing to look at, no sequence of a known layout, or every one of them is broken.
     """
-    root = Path(folder)
+    root = Path(folder).resolve()
     if not root.exists():
-        raise DataError(f"{root}: no such folder")
+        raise DataError(f"{folder}: no such folder")
     opened: list[Sequence] = []
     refusals: list[str] = []
     for path, layout in _places(root, _DEPTH):
@@ -58,7 +58,7 @@ def open_sequences(folder: str | Path, refuse: Callable[[str], None] = _log.warn
     if not opened:
         known = "7-Scenes, TUM RGB-D, EuRoC, KITTI or TAPVid-3D"
         raise DataError("; ".join(refusals) if refusals else f"{root}: no sequence in the layout of {known}")
-    return _with_different_names(opened, root)
+    return _with_different_names(opened)
 
 
 def _places(path: Path, depth: int) -> Iterator[tuple[Path, _Layout]]:
@@ -72,7 +72,7 @@ def _places(path: Path, depth: int) -> Iterator[tuple[Path, _Layout]]:
                 yield from _places(child, depth - 1)
 
 
-def _with_different_names(sequences: list[Sequence], root: Path) -> list[Sequence]:
+def _with_different_names(sequences: list[Sequence]) -> list[Sequence]:
     seen: dict[str, int] = {}
     out = []
     for sequence in sequences:

@@ -7,6 +7,7 @@ it (16 bits, 256 a metre). Traffic moves, so no tracks are made of depth and pos
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ DEPTH_LAYOUT = "KITTI with velodyne depth"
 _RATE_HZ = 10
 _MIN_RANGE_M = 1.0
 _DEPTH_FOLDER = "depth_velo_u16_256"
+_PER_METRE = 256.0
 _PUBLISHED_SIZE = (375, 1242)
 _PUBLISHED = (721.5377, 721.5377, 609.5593, 172.854)  # P_rect_02 of 2011_09_26
 
@@ -42,7 +44,7 @@ def matches(path: Path) -> bool:
 
 def read(path: Path) -> Sequence:
     """Read one sequence. Raises DataError if at least half of its frames are broken."""
-    return _read_drawn(path) if (path / _DEPTH_FOLDER).is_dir() else _read_odometry(path)
+    return _read_drawn(path) if (path / "image_02").is_dir() else _read_odometry(path)
 
 
 def _camera_folder(path: Path) -> Path | None:
@@ -83,7 +85,9 @@ def _read_drawn(path: Path) -> Sequence:
         images=Frames(kept, read_rgb),
         stamps=np.array([number * 1_000_000_000 // _RATE_HZ for number in numbers], np.int64),
         intrinsics=intrinsics,
-        depth=Frames([path / _DEPTH_FOLDER / f"{p.stem}.png" for p in kept], lambda p: read_depth(p, 256.0)),
+        depth=Frames(
+            [path / _DEPTH_FOLDER / f"{p.stem}.png" for p in kept], lambda p: read_depth(p, _PER_METRE)
+        ),
         notes=tuple(notes),
     )
 
@@ -102,58 +106,76 @@ def _read_odometry(path: Path) -> Sequence:
     if folder is None:
         raise DataError(f"{path.name}: neither image_2 nor image_0")
     colors = images_in(folder)
-    calibration = _calibration(path / "calib.txt")
-    key = "P" + folder.name[-1]
-    if key not in calibration:
-        raise DataError(f"{path / 'calib.txt'}: no row {key}")
-    projection = calibration[key]
-    # x_camera = x_0 + K^-1 P[:, 3]: the rectified cameras differ by a translation only.
-    camera_from_first = np.eye(4)
-    camera_from_first[:3, 3] = np.linalg.solve(projection[:, :3], projection[:, 3])
+    projection, camera_from_first, camera_from_lidar = _cameras(path / "calib.txt", "P" + folder.name[-1])
     times = read_numbers(path / "times.txt", 1)[:, 0] if (path / "times.txt").is_file() else None
-    pose_file = next(
-        (f for f in (path.parents[1] / "poses" / f"{path.name}.txt", path / "poses.txt") if f.is_file()), None
-    )
+    beside = (path.parents[1] / "poses" / f"{path.name}.txt", path / "poses.txt", path / f"{path.name}.txt")
+    pose_file = next((file for file in beside if file.is_file()), None)
     poses = _poses(pose_file) if pose_file else None
-    velodyne = path / "velodyne" if (path / "velodyne").is_dir() and "Tr" in calibration else None
+    place = _depth_place(path, camera_from_lidar is not None)
+    depth_files = [place[0] / (color.stem + place[1]) for color in colors] if place else []
     skipped = Skipped(path.name, len(colors))
     kept = []
     for i, color in enumerate(colors):
         number = int(color.stem) if color.stem.isdigit() else i
-        if poses is not None and (number >= len(poses) or not is_pose(poses[number])):
+        # A cut-out may keep its frame numbers and have rows for its own frames only.
+        pose_row = i if poses is not None and len(poses) == len(colors) else number
+        time_row = i if times is not None and len(times) == len(colors) else number
+        if poses is not None and (pose_row >= len(poses) or not is_pose(poses[pose_row])):
             skipped.add("no pose, or one that is no rigid motion or holds NaN", color.stem)
-        elif times is not None and number >= len(times):
+        elif times is not None and (time_row >= len(times) or not np.isfinite(times[time_row])):
             skipped.add("no time", color.stem)
-        elif velodyne and not (velodyne / f"{color.stem}.bin").is_file():
-            skipped.add("no velodyne scan", color.stem)
+        elif place and not depth_files[i].is_file():
+            skipped.add("no depth", color.stem)
         else:
-            kept.append((number, color))
+            kept.append((i, pose_row, number / _RATE_HZ if times is None else times[time_row]))
     notes = list(skipped.notes())
-    numbers = [number for number, _ in kept]
     if times is None:
         notes.append(f"no times.txt: stamps made of frame numbers at {_RATE_HZ} Hz")
-        times = np.arange(max(numbers) + 1) / _RATE_HZ
-    size = image_size(kept[0][1])
+    size = image_size(colors[kept[0][0]])
     k = opencv_matrix(projection[0, 0], projection[1, 1], projection[0, 2], projection[1, 2])
-    lidar_to_camera = np.eye(4)
-    if velodyne:
-        lidar_to_camera[:3] = calibration["Tr"]
-        lidar_to_camera = camera_from_first @ lidar_to_camera
+
+    def depth(file: Path) -> np.ndarray:
+        if file.suffix == ".png":
+            return read_depth(file, _PER_METRE)
+        assert camera_from_lidar is not None
+        return draw_scan(_scan(file), camera_from_lidar, k, size)
+
     return Sequence(
         name=path.name,
         layout=LAYOUT,
-        images=Frames([color for _, color in kept], read_rgb),
-        stamps=np.array([round(times[number] * 1e9) for number in numbers], np.int64),
+        images=Frames([colors[i] for i, _, _ in kept], read_rgb),
+        stamps=np.array([round(seconds * 1e9) for _, _, seconds in kept], np.int64),
         intrinsics=k,
-        depth=Frames(
-            [velodyne / f"{color.stem}.bin" for _, color in kept],
-            lambda p: draw_scan(_scan(p), lidar_to_camera, k, size),
-        )
-        if velodyne
+        depth=Frames([depth_files[i] for i, _, _ in kept], depth) if place else None,
+        world_from_camera=poses[[row for _, row, _ in kept]] @ np.linalg.inv(camera_from_first)
+        if poses is not None
         else None,
-        world_from_camera=poses[numbers] @ np.linalg.inv(camera_from_first) if poses is not None else None,
         notes=tuple(notes),
     )
+
+
+def _cameras(file: Path, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """P [3, 4] of the camera, camera_from_camera_0 [4, 4], camera_from_lidar [4, 4] if there is a row Tr."""
+    calibration = _calibration(file)
+    if key not in calibration:
+        raise DataError(f"{file}: no row {key}")
+    projection = calibration[key]
+    if projection[0, 0] <= 0 or projection[1, 1] <= 0 or projection[2, 2] != 1:
+        raise DataError(f"{file}: row {key} is no projection")
+    # x_camera = x_0 + K^-1 P[:, 3]: the rectified cameras differ by a translation only.
+    camera_from_first = np.eye(4)
+    camera_from_first[:3, 3] = np.linalg.solve(projection[:, :3], projection[:, 3])
+    if "Tr" not in calibration:
+        return projection, camera_from_first, None
+    return projection, camera_from_first, camera_from_first @ np.vstack([calibration["Tr"], [0, 0, 0, 1]])
+
+
+def _depth_place(path: Path, scans: bool) -> tuple[Path, str] | None:
+    """Folder and suffix of depth: scans (if they can be placed), else depth that is drawn already; or None."""
+    for folder, suffix, usable in (("velodyne", ".bin", scans), (_DEPTH_FOLDER, ".png", True)):
+        if usable and (path / folder).is_dir():
+            return path / folder, suffix
+    return None
 
 
 def _poses(path: Path) -> np.ndarray:

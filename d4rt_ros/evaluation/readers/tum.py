@@ -103,7 +103,7 @@ def _read_standard(path: Path) -> Sequence:
         else:
             kept.append(i)
     notes = list(skipped.notes())
-    camera = _camera(path.name, image_size(colors[kept[0]][1]), notes)
+    camera = _camera(f"{path.parent.name}/{path.name}", image_size(colors[kept[0]][1]), notes)
     return Sequence(
         name=path.name,
         layout=LAYOUT,
@@ -120,7 +120,7 @@ def _read_standard(path: Path) -> Sequence:
 
 
 def _camera(name: str, size: tuple[int, int], notes: list[str]) -> Camera:
-    """The published camera that the folder's name speaks of (freiburg1, fr1), else the set's default."""
+    """The published camera that the folder's or its parent's name tells (freiburg1, fr1), or the default."""
     found = re.search(r"(?:freiburg|fr)([123])", name.lower())
     if found is None:
         notes.append("camera unknown by the folder's name: 525, 525, 319.5, 239.5 without distortion assumed")
