@@ -1,7 +1,7 @@
 """The `d4rt` command: everything that needs no ROS.
 
-Exit codes: 0 done; 2 wrong arguments or input, told in one line; 3 `d4rt bag` read its input only up to a damage;
-130 stopped with Ctrl-C. A part of the package is imported only when its subcommand is named.
+Exit codes: 0 done; 2 wrong arguments or input, told in one line; 3 `d4rt bag` read its input only up to a
+damage; 130 stopped with Ctrl-C. A part of the package is imported only when its subcommand is named.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from collections.abc import Sequence
 
 # Subcommand: the module with its add_arguments(parser) and main(args) -> int, and its line in --help.
 COMMANDS = {
-    "bag": ("d4rt_ros.bag.command", "run the node's pipeline over a rosbag2 and write its outputs as a rosbag2"),
+    "bag": (
+        "d4rt_ros.bag.command",
+        "run the node's pipeline over a rosbag2 and write its outputs as a rosbag2",
+    ),
     "video": ("d4rt_ros.bag.video_command", "the same over a video file or a folder of images"),
     "eval": ("d4rt_ros.evaluation.command", "measure depth, poses and tracks against ground truth"),
     "weights": ("d4rt_ros.model.weights_command", "convert or check a checkpoint"),

@@ -1,7 +1,7 @@
 """What one window's result becomes as messages: the same for the live node and for `d4rt bag`.
 
-Imports no ROS, as conversions.py. Topic names here lack the node's prefix ("depth/image" is ~/depth/image, and only
-"/tf" is absolute).
+Imports no ROS, as conversions.py. Topic names here lack the node's prefix ("depth/image" is ~/depth/image,
+and only "/tf" is absolute).
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Outputs:
             result: of the pipeline.
             topics: keys of TOPICS that are wanted.
             camera: calibration of the published images, for pixels in them; None: they are not distorted.
-            camera_from_base: [4, 4] pose of the base frame in the camera's optical frame at the newest stamp; None
-                where it is not known: odometry, path and /tf are then left out if they are about the base.
+            camera_from_base: [4, 4] pose of the base frame in the camera's optical frame at the newest stamp;
+                None where it is not known: what is about the base is then left out.
             odom: name of the odometry frame and [4, 4] odom_from_base at the newest stamp, for map_to_odom.
 
         Returns:
@@ -115,7 +115,9 @@ class Outputs:
         at = result.stamps[-1], result.frame_id
         messages: dict[str, Any] = {}
         if result.intrinsics is not None:
-            messages["camera_info"] = conversions.camera_info(self.types, *at, result.image_size, result.intrinsics)
+            messages["camera_info"] = conversions.camera_info(
+                self.types, *at, result.image_size, result.intrinsics
+            )
         if result.depth is not None:
             messages["depth/image"] = conversions.depth_image(self.types, *at, result.depth)
             if result.intrinsics is not None:
@@ -207,7 +209,9 @@ class Outputs:
             )
         }
         if "path" in topics:
-            messages["path"] = conversions.path_message(self.types, self.world, [message for _, _, message in self._path])
+            messages["path"] = conversions.path_message(
+                self.types, self.world, [message for _, _, message in self._path]
+            )
         edge = self._edge(result, poses[-1], odom)
         if edge is not None:
             parent, below, pose = edge
@@ -233,7 +237,7 @@ class Outputs:
 
 
 def published_pixels(uv: np.ndarray, image_size: tuple[int, int], camera: Camera | None) -> np.ndarray:
-    """uv [..., 2] of the undistorted image to pixels of the image as published, centres at integers."""
+    """Uv [..., 2] of the undistorted image to pixels of the image as published, centres at integers."""
     if camera is not None:
         uv = camera.to_published(uv.reshape(-1, 2)).reshape(uv.shape)
     return conversions.uv_to_pixels(uv, image_size)

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from d4rt_ros import conversions
 from d4rt_ros.bag.messages import BagMessages
 from d4rt_ros.bag.recording import Recording
 from d4rt_ros.bag.run import Job, run
@@ -16,10 +20,6 @@ from d4rt_ros.bag.sources import BagFrames
 from d4rt_ros.bag.topics import choose_topics
 from d4rt_ros.outputs import TOPICS, Outputs
 from d4rt_ros.stream import Cloud, StreamSettings, Tracks, Window, WindowResult
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
-
-from d4rt_ros import conversions
 
 START = 1_700_000_000_000_000_000
 STEP = 33_333_333

@@ -26,6 +26,12 @@ from bag_samples import (
     picture,
     run_stub,
 )
+from mcap_ros2.reader import read_ros2_messages
+from room import STEP_NS, Ball, Room
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+
 from d4rt_ros.bag.messages import TRACKS, BagMessages, tracks_definition
 from d4rt_ros.bag.recording import Recording
 from d4rt_ros.bag.run import EXIT_DAMAGED_INPUT, storage_for
@@ -33,11 +39,6 @@ from d4rt_ros.bag.sources import BagFrames
 from d4rt_ros.bag.topics import choose_topics
 from d4rt_ros.outputs import TOPICS
 from d4rt_ros.stream import Pipeline, StreamSettings, Window, WindowResult
-from mcap_ros2.reader import read_ros2_messages
-from rosbags.highlevel import AnyReader
-from rosbags.rosbag2 import Reader
-from room import STEP_NS, Ball, Room
-from rosbags.typesys import Stores, get_typestore
 
 DISTROS = (Stores.ROS2_HUMBLE, Stores.ROS2_IRON, Stores.ROS2_JAZZY, Stores.ROS2_KILTED, Stores.ROS2_LYRICAL)
 NAMES = {topic if topic.startswith("/") else f"/d4rt/{topic}" for topic in TOPICS}
@@ -74,7 +75,9 @@ def test_messages_are_the_same_in_every_distribution() -> None:
     ours = BagMessages().store
     for distro in DISTROS:
         theirs = get_typestore(distro)
-        for kind in {*(msgtype for msgtype, _ in TOPICS.values()), "sensor_msgs/msg/CompressedImage"} - {TRACKS}:
+        for kind in {*(msgtype for msgtype, _ in TOPICS.values()), "sensor_msgs/msg/CompressedImage"} - {
+            TRACKS
+        }:
             assert ours.hash_rihs01(kind) == theirs.hash_rihs01(kind), (distro, kind)
 
 
@@ -99,7 +102,9 @@ def test_topics_are_found_or_asked_for(tmp_path: Path) -> None:
     assert choose_topics(types, image="/rear/image_raw").image == "/rear/image_raw"
     with pytest.raises(ValueError, match="no topic /front; it has /camera"):
         choose_topics(types, image="/front")
-    with pytest.raises(ValueError, match="has type sensor_msgs/msg/Image; it must be sensor_msgs/msg/CameraInfo"):
+    with pytest.raises(
+        ValueError, match="has type sensor_msgs/msg/Image; it must be sensor_msgs/msg/CameraInfo"
+    ):
         choose_topics(types, image=IMAGE_TOPIC, camera_info=IMAGE_TOPIC)
     with pytest.raises(ValueError, match="no image topic found"):
         choose_topics({"/scan": "sensor_msgs/msg/LaserScan"})
@@ -115,11 +120,9 @@ def test_outputs_open_in_rosbags_with_stamps_frames_and_our_message(tmp_path: Pa
     with AnyReader([out]) as reader:
         assert set(reader.topics) == NAMES
         assert {info.msgcount for info in reader.topics.values()} == {4}  # (10 - 4) / 2 + 1 windows
-        windows = 0
-        for connection, log_time, data in reader.messages():
+        for number, (connection, log_time, data) in enumerate(reader.messages()):
             message = reader.deserialize(data, connection.msgtype)
-            newest = START + (3 + 2 * (windows // len(NAMES))) * STEP
-            windows += 1
+            newest = START + (3 + 2 * (number // len(NAMES))) * STEP
             assert log_time == newest + 5_000_000  # when the window's newest frame was recorded
             if connection.topic == "/d4rt/tracks":
                 assert len(message.stamps) == 4 and message.xyz.shape == (4 * 3 * 3,)
@@ -192,7 +195,9 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("after", [1, 4])
-def test_a_run_that_stops_between_windows_loses_and_repeats_none(tmp_path: Path, long_bag: Path, after: int) -> None:
+def test_a_run_that_stops_between_windows_loses_and_repeats_none(
+    tmp_path: Path, long_bag: Path, after: int
+) -> None:
     class Stops(StubPipeline):
         def process(self, window, wanted):  # type: ignore[no-untyped-def]
             if self.windows == after:
@@ -271,7 +276,9 @@ def test_an_image_that_cannot_be_decoded_is_left_out_and_told(
     with sqlite3.connect(bag / "bag.db3") as connection:
         connection.execute("UPDATE messages SET data = substr(data, 1, 80) WHERE id = 3")
         (data,) = connection.execute("SELECT data FROM messages WHERE id = 5").fetchone()
-        connection.execute("UPDATE messages SET data = ? WHERE id = 5", (data[:100] + bytes(len(data) - 100),))
+        connection.execute(
+            "UPDATE messages SET data = ? WHERE id = 5", (data[:100] + bytes(len(data) - 100),)
+        )
     assert run_stub(bag, tmp_path / "out") == 0
     told = capsys.readouterr()
     assert "2 unreadable" in told.out and told.err.count("left out:") == 2
@@ -318,7 +325,9 @@ class Notes(StubPipeline):
         return replace(super().process(window, wanted), notes=(window.reason,) if window.reason else ())
 
 
-def test_time_jumping_back_starts_over_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_time_jumping_back_starts_over_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stamps = [START + n * STEP for n in range(5)]
     bag = make_bag(tmp_path / "bag", stamps=[*(s + 60_000_000_000 for s in stamps), *stamps])
     assert run_stub(bag, tmp_path / "out", Notes()) == 0

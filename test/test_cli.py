@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from bag_samples import make_bag
+
+from d4rt_ros import cli
 from d4rt_ros.bag.command import fingerprint
 from d4rt_ros.bag.options import add_shared_arguments, read_parameters
 from d4rt_ros.bag.video import FIRST_STAMP, VideoFrames
 from d4rt_ros.node.parameters import defaults
-
-from d4rt_ros import cli
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
@@ -31,7 +31,9 @@ def test_help_loads_no_network() -> None:
         "except SystemExit as end: assert end.code == 0\n"
         "assert not {'torch', 'rosbags', 'cv2', 'numpy'} & set(sys.modules), 'slow'\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in cli.COMMANDS)
 
@@ -44,7 +46,9 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith(f"usage: d4rt {name}")
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["bag"], ["bag", "in"], ["bag", "in", "out", "--storage", "tape"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["bag"], ["bag", "in"], ["bag", "in", "out", "--storage", "tape"]]
+)
 def test_wrong_arguments_end_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
@@ -94,9 +98,13 @@ def test_traceback_is_shown_on_demand(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_parameters_come_from_file_and_options(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
-    file.write_text("/**:\n  ros__parameters:\n    use_sim_time: true\n    window.length: 6\n    map: {voxel_size: 1}\n")
+    file.write_text(
+        "/**:\n  ros__parameters:\n    use_sim_time: true\n    window.length: 6\n    map: {voxel_size: 1}\n"
+    )
     values = read_parameters(parsed("--params", str(file), "--set", "window.length=4", "--device", "cpu"))
-    assert values["window.length"] == 4 and values["map.voxel_size"] == 1.0 and values["model.device"] == "cpu"
+    assert (
+        values["window.length"] == 4 and values["map.voxel_size"] == 1.0 and values["model.device"] == "cpu"
+    )
     assert values["tf.mode"] == "world_to_camera"
     changed = {"window.length", "map.voxel_size", "model.device", "tf.mode"}
     assert {name for name, value in defaults().items() if values[name] != value} == changed

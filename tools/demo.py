@@ -2,7 +2,7 @@
 
     python tools/demo.py [VIDEO_OR_FOLDER] [--fps 10] [--out demo_out] [--set name=value]
 
-Leaves pictures, the node's log and a rosbag2 of all outputs in the folder. Exit code 0 if everything answered.
+Leaves pictures, logs and a rosbag2 of all outputs in the folder. Exit code 0 if everything answered.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ LIMIT = 540.0  # seconds for the whole demo
 def main() -> int:
     """Run the three processes; returns the exit code of the client."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("footage", nargs="?", type=Path, help="video file or folder of images; default: a desk (TUM)")
+    parser.add_argument(
+        "footage", nargs="?", type=Path, help="video file or folder of images; default: a desk (TUM)"
+    )
     parser.add_argument("--fps", type=float, default=10.0, help="frames per second of the camera")
     parser.add_argument("--out", type=Path, default=ROOT / "demo_out")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node"
+    )
     args = parser.parse_args()
     if args.footage is not None and not args.footage.exists():
         parser.error(f"{args.footage} does not exist")
@@ -44,7 +48,9 @@ def main() -> int:
     camera = [sys.executable, str(PARTS / "camera.py"), *([str(args.footage)] if args.footage else [])]
     with ExitStack() as stack:
         node = stack.enter_context(process("node", node_command(args.set), environment, args.out))
-        feed = stack.enter_context(process("camera", [*camera, "--fps", str(args.fps)], environment, args.out))
+        feed = stack.enter_context(
+            process("camera", [*camera, "--fps", str(args.fps)], environment, args.out)
+        )
         command = [sys.executable, str(PARTS / "client.py"), str(args.out)]
         client = stack.enter_context(process("client", command, environment, None))
         return watch({"node": node, "camera": feed}, client, args.out)
@@ -74,11 +80,15 @@ def node_command(assignments: list[str]) -> list[str]:
 
 
 @contextmanager
-def process(name: str, command: list[str], environment: dict[str, str], logs: Path | None) -> Iterator[subprocess.Popen]:
+def process(
+    name: str, command: list[str], environment: dict[str, str], logs: Path | None
+) -> Iterator[subprocess.Popen]:
     """A child that is ended with the block; its output goes to NAME.log, or here."""
     with ExitStack() as stack:
         log = stack.enter_context((logs / f"{name}.log").open("w")) if logs else None
-        child = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT if log else None)
+        child = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT if log else None
+        )
         try:
             yield child
         finally:

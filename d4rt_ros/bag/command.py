@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("input", type=Path, metavar="IN", help="rosbag2: a folder, or an .mcap or .db3 file")
-    parser.add_argument("--image", default="", help="topic of the images; default: the only colour images there are")
+    parser.add_argument(
+        "--image", default="", help="topic of the images; default: the only colour images there are"
+    )
     parser.add_argument("--camera-info", default="", help="its topic, or none; default: beside the images")
     parser.add_argument("--depth", default="", help="topic of depth images, for scale.source=depth")
     add_shared_arguments(parser)
@@ -44,13 +46,22 @@ def main(args: argparse.Namespace) -> int:
         )
         types = BagMessages()
         source = BagFrames(
-            recording, topics, types, base, str(values["frames.odom"]), rectified=bool(values["image_rectified"])
+            recording,
+            topics,
+            types,
+            base,
+            str(values["frames.odom"]),
+            rectified=bool(values["image_rectified"]),
         )
         return process(args, values, types, source, {"read": topics.all()})
 
 
 def process(
-    args: argparse.Namespace, values: dict[str, Value], types: BagMessages, source: Source, extra: dict[str, Any]
+    args: argparse.Namespace,
+    values: dict[str, Value],
+    types: BagMessages,
+    source: Source,
+    extra: dict[str, Any],
 ) -> int:
     """What both commands do once they have a source of frames.
 
@@ -61,9 +72,7 @@ def process(
         source: frames.
         extra: what the result depends on besides the input's files and the parameters.
     """
-    outputs = Outputs(
-        types, str(values["frames.world"]), str(values["frames.base"]), str(values["tf.mode"])
-    )
+    outputs = Outputs(types, str(values["frames.world"]), str(values["frames.base"]), str(values["tf.mode"]))
     storage = storage_for(args.out, args.storage)
     network = load_network(values)
     identity = {
@@ -96,11 +105,17 @@ def load_network(values: dict[str, Value]) -> D4RT:
     from d4rt_ros.model.precision import select_device, select_precision
 
     device = select_device(str(values["model.device"]))
-    network = load_model(str(values["model.checkpoint"]), device, select_precision(str(values["model.precision"]), device))
+    network = load_model(
+        str(values["model.checkpoint"]), device, select_precision(str(values["model.precision"]), device)
+    )
     return network
 
 
 def fingerprint(path: Path) -> list[list[Any]]:
     """Path, size and time of change of a file or of the files of a bag or folder."""
-    files = [path] if path.is_file() else storage_files(path) or sorted(path.iterdir()) if path.is_dir() else []
-    return [[str(path.absolute())]] + [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    files = (
+        [path] if path.is_file() else storage_files(path) or sorted(path.iterdir()) if path.is_dir() else []
+    )
+    return [[str(path.absolute())]] + [
+        [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files
+    ]

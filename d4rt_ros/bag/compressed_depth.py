@@ -15,8 +15,8 @@ def decode_compressed_depth(image_format: str, data: np.ndarray) -> np.ndarray:
     """Turn compressed depth into metres along the optical axis.
 
     Args:
-        image_format: the message's format: `16UC1; compressedDepth png`, `32FC1; compressedDepth png`, or that of a
-            plain 16-bit PNG in millimetres.
+        image_format: the message's format: `16UC1; compressedDepth png`, `32FC1; compressedDepth png`, or
+            that of a plain 16-bit PNG in millimetres.
         data: [N] uint8.
 
     Returns:
@@ -40,7 +40,9 @@ def decode_compressed_depth(image_format: str, data: np.ndarray) -> np.ndarray:
     metres = np.full(raw.shape, np.nan, np.float32)
     known = raw > 0
     if image_format.startswith("32FC1"):
-        metres[known] = a / (raw[known].astype(np.float32) - b)  # inverse depth, as the transport quantises it
+        metres[known] = a / (
+            raw[known].astype(np.float32) - b
+        )  # inverse depth, as the transport quantises it
         metres[~(metres > 0)] = np.nan
     else:
         metres[known] = raw[known] * np.float32(1e-3)

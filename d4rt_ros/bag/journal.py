@@ -25,8 +25,8 @@ class OutMessage(NamedTuple):
 class Journal:
     """A folder `OUT.part` beside the output, with one file for the messages of every finished window.
 
-    A window counts as done when its file is there, and files are renamed into place, so a window is done or not begun.
-    The state of the pipeline behind a window is in place before the window's file is.
+    A window counts as done when its file is there, and files are renamed into place, so a window is done or
+    not begun. The state of the pipeline behind a window is in place before the window's file is.
 
     Args:
         out: the bag that will be written in the end.
@@ -66,7 +66,9 @@ class Journal:
         stored = io.BytesIO()
         np.savez(stored, allow_pickle=False, **state)
         write_whole(self._state(self.done), stored.getvalue())
-        heads = [(message.topic, message.msgtype, message.log_time, len(message.data)) for message in messages]
+        heads = [
+            (message.topic, message.msgtype, message.log_time, len(message.data)) for message in messages
+        ]
         write_whole(
             self._window(self.done),
             json.dumps(heads).encode() + b"\n" + b"".join(message.data for message in messages),

@@ -24,7 +24,9 @@ def tracks_definition() -> str:
         for file in (folder / "msg" / "Tracks.msg", folder / "share" / "d4rt_ros" / "msg" / "Tracks.msg"):
             if file.is_file():
                 return file.read_text()
-    raise FileNotFoundError("share/d4rt_ros/msg/Tracks.msg is not installed beside this package; install it again")
+    raise FileNotFoundError(
+        "share/d4rt_ros/msg/Tracks.msg is not installed beside this package; install it again"
+    )
 
 
 class BagMessages:
@@ -42,7 +44,9 @@ class BagMessages:
     def make(self, name: str, /, **fields: Any) -> Any:
         """A message of type `name`; fields not given are zero, empty or false."""
         defaults = self._fields(name)
-        return self.store.types[name](**{key: fields[key] if key in fields else defaults[key]() for key in defaults})
+        return self.store.types[name](
+            **{key: fields[key] if key in fields else defaults[key]() for key in defaults}
+        )
 
     def array(self, typecode: str, values: np.ndarray, /) -> np.ndarray:
         """The values, flat, in the type that `array.array` calls `typecode`."""

@@ -12,12 +12,12 @@ from d4rt_ros.node.parameters import BY_NAME, Value, defaults, refusal
 from d4rt_ros.outputs import TOPICS
 
 EPILOG = (
-    "Killed or stopped, a run goes on where it was when the same command is given again; what it has done is kept in "
-    "OUT.part until then. Exit codes: 0 done; 2 wrong arguments or input; 3 done, but the input is damaged and was "
-    "used only up to the damage; 130 stopped with Ctrl-C."
+    "Killed or stopped, a run goes on where it was when the same command is given again; what it has done "
+    "is kept in OUT.part until then. Exit codes: 0 done; 2 wrong arguments or input; 3 done, but the input "
+    "is damaged and was used only up to the damage; 130 stopped with Ctrl-C."
 )
 
-# The bag that is written has no other source of transforms, so the camera's pose is in it unless told otherwise.
+# Nobody else writes transforms into the new bag, so the camera's pose is in it unless told otherwise.
 OFFLINE_DEFAULTS: dict[str, Value] = {"tf.mode": "world_to_camera"}
 
 
@@ -25,7 +25,10 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
     parser.epilog = EPILOG
     parser.add_argument(
-        "out", type=Path, metavar="OUT", help="rosbag2 folder to write; a single file where it ends in .mcap or .db3"
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="rosbag2 folder to write; a single file where it ends in .mcap or .db3",
     )
     parser.add_argument("--storage", choices=sorted(STORAGES), help="default: by the name of OUT, else mcap")
     parser.add_argument(
@@ -44,7 +47,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter of the node, as window.stride=4; may be given several times and goes before --params",
+        help="a parameter of the node, as window.stride=4; may be repeated, and goes before --params",
     )
 
 
@@ -66,8 +69,9 @@ def read_parameters(args: argparse.Namespace) -> dict[str, Value]:
     for name, value in given.items():
         if name not in BY_NAME:
             raise ValueError(f"no parameter is called '{name}'; there are {', '.join(BY_NAME)}")
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        values[name] = float(value) if whole and BY_NAME[name].kind == "float" else value
+        if isinstance(value, int) and not isinstance(value, bool) and BY_NAME[name].kind == "float":
+            value = float(value)
+        values[name] = value
     if reason := refusal(values):
         raise ValueError(reason)
     return values  # type: ignore[return-value]  # refusal() has checked the types
@@ -80,7 +84,9 @@ def _from_file(path: Path) -> dict[str, object]:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     nodes = tree.values() if isinstance(tree, dict) else ()
-    sections = [node["ros__parameters"] for node in nodes if isinstance(node, dict) and "ros__parameters" in node]
+    sections = [
+        node["ros__parameters"] for node in nodes if isinstance(node, dict) and "ros__parameters" in node
+    ]
     if not sections:
         raise ValueError(f"{path} holds no ros__parameters")
     flat: dict[str, object] = {}

@@ -1,7 +1,7 @@
 """Readers of single rosbag2 files: whole ones through `rosbags`, damaged ones up to the damage.
 
-`rosbags` needs a file's end (mcap: index and footer; sqlite3: every page that the header counts). A robot that lost
-power leaves files without one, so those are read record by record (mcap) or row by row (sqlite3).
+`rosbags` needs a file's end (mcap: index and footer; sqlite3: every page that the header counts). A robot
+that lost power leaves files without one, so those are read record by record (mcap) or row by row (sqlite3).
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class WholeReader:
         self.reader = Reader(path)
         self.reader.open()
         self.types = {connection.topic: connection.msgtype for connection in self.reader.connections}
-        self.counts = {topic: info.msgcount for topic, info in self.reader.topics.items()}
+        self.counts: dict[str, int] | None = {
+            topic: info.msgcount for topic, info in self.reader.topics.items()
+        }
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
         """Messages of these topics in time order."""
@@ -62,14 +64,13 @@ class WholeReader:
 
 
 class SalvagedMcap:
-    """Records of a damaged mcap file in the order of the file, which is that of time up to the size of a chunk."""
-
-    counts = None
+    """Records of a damaged mcap file in the order of the file: that of time, up to the size of a chunk."""
 
     def __init__(self, path: Path) -> None:
         """Scan for topics up to the damage."""
         self.path = path
         self.types: dict[str, str] = {}
+        self.counts: dict[str, int] | None = None
         with suppress(Exception):  # messages() meets the same damage again, and its caller tells
             for _ in self._records():
                 pass
@@ -99,9 +100,7 @@ class SalvagedMcap:
 
 
 class SalvagedSqlite:
-    """Rows of a damaged sqlite3 file in the order of recording; making it raises sqlite3.Error without topics."""
-
-    counts = None
+    """Rows of a damaged sqlite3 file in the order of recording; without topics it raises sqlite3.Error."""
 
     def __init__(self, path: Path) -> None:
         """Open it read-only and read its topics."""
@@ -111,6 +110,7 @@ class SalvagedSqlite:
         rows = self.connection.execute("SELECT id, name, type FROM topics").fetchall()
         self.names = {row[0]: row[1] for row in rows}
         self.types = {row[1]: row[2] for row in rows}
+        self.counts: dict[str, int] | None = None
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
         """Messages of these topics up to the damage, where an error is raised."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from d4rt_ros.bag.readers import FileReader, RawMessage, SalvagedMcap, SalvagedSqlite, WholeReader
 
 
 class Recording:
-    """A rosbag2: a folder, with or without its metadata.yaml, or one .mcap or .db3 file. Use as a context manager.
+    """A rosbag2: a folder, with or without its metadata.yaml, or one .mcap or .db3 file. A context manager.
 
-    A bag that was cut off or damaged opens too. Its messages end at the first damage, and `damage` says where;
-    nothing behind it is used, so that no gap in the middle goes unnoticed.
+    A bag that was cut off or damaged opens too. Its messages end at the first damage, and `damage` says
+    where; nothing behind it is used, so that no gap in the middle goes unnoticed.
 
     Raises:
         FileNotFoundError: there is no such path.
@@ -85,10 +85,9 @@ class Recording:
             except Exception as broken:  # as above
                 error = broken
                 self.damage = f"{file} is damaged and was used as far as it can be read ({broken})"
-                try:
+                # Without topics nothing in it can be read; what the files before it hold is still used.
+                with suppress(sqlite3.Error):
                     self._add(SalvagedMcap(file) if file.suffix == ".mcap" else SalvagedSqlite(file))
-                except sqlite3.Error:
-                    pass  # nothing in it can be read; what the files before it hold is still used
                 break
         if not self.types():
             self.stack.close()

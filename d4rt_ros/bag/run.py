@@ -161,7 +161,12 @@ def _work(
 def _messages(job: Job, arrival: Arrival, result: WindowResult) -> list[OutMessage]:
     built = job.outputs.build(result, job.topics, arrival.camera, arrival.camera_from_base, arrival.odom)
     return [
-        OutMessage(topic_name(topic), TOPICS[topic][0], arrival.log_time, job.types.serialize(message, TOPICS[topic][0]))
+        OutMessage(
+            topic_name(topic),
+            TOPICS[topic][0],
+            arrival.log_time,
+            job.types.serialize(message, TOPICS[topic][0]),
+        )
         for topic, message in built
     ]
 
@@ -176,4 +181,6 @@ def _frames(source: Source, windows: FrameWindow) -> str:
         "out of order": counters.out_of_order,
         "unreadable": len(source.unreadable),
     }
-    return "frames: " + ", ".join(f"{count} {what}" for what, count in parts.items() if count or what == "used")
+    return "frames: " + ", ".join(
+        f"{count} {what}" for what, count in parts.items() if count or what == "used"
+    )

@@ -51,8 +51,11 @@ class Source(Protocol):
     """
 
     total: int | None
-    damage: str
     unreadable: list[str]
+
+    @property
+    def damage(self) -> str:
+        """See above."""
 
     def frames(self) -> Iterator[Arrival]:
         """All frames in order."""
@@ -80,7 +83,13 @@ class BagFrames:
         rectified: bool = False,
     ) -> None:
         """Nothing is read yet."""
-        self.recording, self.topics, self.codec, self.base, self.odom = recording, topics, messages, base, odom
+        self.recording, self.topics, self.codec, self.base, self.odom = (
+            recording,
+            topics,
+            messages,
+            base,
+            odom,
+        )
         self.rectified = rectified
         self.types = recording.types()
         self.total = recording.count(topics.image)
@@ -137,7 +146,11 @@ class BagFrames:
         try:
             if stamp <= 0:
                 raise ValueError("header.stamp is zero")
-            image = conversions.compressed_image_array(message) if compressed else conversions.image_array(message)
+            image = (
+                conversions.compressed_image_array(message)
+                if compressed
+                else conversions.image_array(message)
+            )
             depth = self._depth(stamp)
         except ValueError as error:
             self.unreadable.append(f"{self.topics.image} at {log_time / 1e9:.3f} s: {error}")
@@ -150,7 +163,9 @@ class BagFrames:
                 image = camera.undistort(image)
                 depth = None if depth is None else camera.undistort(depth, nearest=True)
             except ValueError as error:
-                raise ValueError(f"{self.topics.camera_info}: {error}; --camera-info names another, or none") from error
+                raise ValueError(
+                    f"{self.topics.camera_info}: {error}; --camera-info names another, or none"
+                ) from error
         frame = Frame(
             stamp,
             image,

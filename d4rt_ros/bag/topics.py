@@ -42,7 +42,8 @@ def choose_topics(
     Args:
         types: message type of every topic in it.
         image: colour images; empty: the only ones there are, raw before compressed.
-        camera_info: empty: the sibling of the images (as image_transport names it), if it is there; "none": unused.
+        camera_info: empty: the sibling of the images (as image_transport names it), if there is one; "none":
+            not used.
         depth: depth images; empty: the only ones there are.
         with_depth: depth images are needed.
         with_transforms: /tf and /tf_static are needed.
@@ -67,7 +68,9 @@ def choose_topics(
         depth = ""
     transforms = tuple(topic for topic in TF_TOPICS if types.get(topic) == TF) if with_transforms else ()
     if with_transforms and not transforms:
-        raise ValueError("the recording has no /tf, which these settings need (scale.source, tf.mode, frames.base)")
+        raise ValueError(
+            "the recording has no /tf, which these settings need (scale.source, tf.mode, frames.base)"
+        )
     return Topics(image, camera_info, depth, transforms)
 
 

@@ -46,7 +46,7 @@ class TransformBuffer:
             edge.popleft()
 
     def lookup(self, target: str, source: str, stamp: int) -> np.ndarray | None:
-        """[4, 4] target_from_source at a stamp, interpolated between two neighbours; None where it is not known."""
+        """[4, 4] target_from_source at a stamp, interpolated between neighbours; None where not known."""
         target, source = target.lstrip("/"), source.lstrip("/")
         from_target, from_source = self._to_ancestors(target, stamp), self._to_ancestors(source, stamp)
         shared = next((frame for frame in from_source if frame in from_target), None)

@@ -17,7 +17,7 @@ FIRST_STAMP = 1_000_000_000  # the first frame is at 1 s: a zero stamp means "th
 
 
 class VideoFrames:
-    """Frames of a video file that OpenCV reads, or of a folder's images in the order of the numbers in their names.
+    """Frames of a video file, or of a folder's images in the order of the numbers in their names.
 
     Args:
         path: file or folder.
@@ -40,7 +40,8 @@ class VideoFrames:
         self.total: int | None
         if path.is_dir():
             self.images = sorted(
-                (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES), key=lambda file: _order(file.name)
+                (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES),
+                key=lambda file: _order(file.name),
             )
             if not self.images:
                 raise ValueError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")

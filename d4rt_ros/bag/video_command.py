@@ -13,9 +13,15 @@ from d4rt_ros.bag.video import VideoFrames
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("input", type=Path, metavar="IN", help="video file, or folder of images in the order of names")
-    parser.add_argument("--fps", type=float, default=0.0, help="frames per second; default: the video's, 30 for a folder")
-    parser.add_argument("--frame-id", default="camera_optical_frame", help="camera's frame (default: %(default)s)")
+    parser.add_argument(
+        "input", type=Path, metavar="IN", help="video file, or folder of images in the order of names"
+    )
+    parser.add_argument(
+        "--fps", type=float, default=0.0, help="frames per second; default: the video's, 30 for a folder"
+    )
+    parser.add_argument(
+        "--frame-id", default="camera_optical_frame", help="camera's frame (default: %(default)s)"
+    )
     add_shared_arguments(parser)
 
 

@@ -6,8 +6,17 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
-from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from d4rt_ros.bag.journal import OutMessage
@@ -17,7 +26,7 @@ STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 FILE_STORAGES = {".mcap": "mcap", ".db3": "sqlite3"}
 
 # The newest metadata that Humble still reads; later distributions read it too.
-METADATA_VERSION = 8
+METADATA_VERSION: Literal[8] = 8
 
 
 def write_bag(

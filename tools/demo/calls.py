@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from d4rt_ros.action import TrackAll
-from d4rt_ros.srv import FollowPoints, GetCamera, GetDepth, GetPointCloud, Query, TrackPoints, UnfollowPoints
 from listener import Listener
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
+
+from d4rt_ros.action import TrackAll
+from d4rt_ros.srv import FollowPoints, GetCamera, GetDepth, GetPointCloud, Query, TrackPoints, UnfollowPoints
 
 TIMEOUT = 60.0
 SERVICES = (
@@ -90,9 +91,11 @@ class Caller:
         return response
 
     def pixels(self, across: int = 5, down: int = 4) -> dict[str, list[float]]:
-        """u and v of a grid of pixels."""
+        """U and v of a grid of pixels."""
         height, width = self.listener.size or (0, 0)
-        u, v = np.meshgrid((np.arange(across) + 0.5) / across * width, (np.arange(down) + 0.5) / down * height)
+        u, v = np.meshgrid(
+            (np.arange(across) + 0.5) / across * width, (np.arange(down) + 0.5) / down * height
+        )
         return {"u": u.ravel().astype(float).tolist(), "v": v.ravel().astype(float).tolist()}
 
     def _wait(self, future: Any, what: str) -> Any:

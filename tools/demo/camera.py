@@ -49,7 +49,9 @@ def read_footage(path: Path) -> list[np.ndarray]:
         raise ValueError(f"{path} holds {len(frames)} frames that OpenCV can read; a demo needs two")
     scale = min(1.0, WIDEST / frames[0].shape[1])
     if scale < 1.0:
-        frames = [cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for frame in frames]
+        frames = [
+            cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for frame in frames
+        ]
     return [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in frames]
 
 
@@ -104,7 +106,11 @@ def main() -> None:
     rclpy.init()
     try:
         frames = read_footage(args.footage)
-        rclpy.spin(Camera(frames, yaml.safe_load(calibration.read_text()) if calibration.exists() else None, args.fps))
+        rclpy.spin(
+            Camera(
+                frames, yaml.safe_load(calibration.read_text()) if calibration.exists() else None, args.fps
+            )
+        )
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

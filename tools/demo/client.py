@@ -11,6 +11,7 @@ import argparse
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,10 @@ def main() -> int:
 
     def on_window(stamp: int, latency: float) -> None:
         windows.append(stamp)
-        print(f"{time.monotonic() - started:6.1f} s  window {len(windows):3d}   latency {latency:5.2f} s", flush=True)
+        print(
+            f"{time.monotonic() - started:6.1f} s  window {len(windows):3d}   latency {latency:5.2f} s",
+            flush=True,
+        )
 
     listener = Listener(node, folder / "outputs", on_window)
     executor = SingleThreadedExecutor()
@@ -47,15 +51,25 @@ def main() -> int:
     caller = Caller(node, listener)
     try:
         _expect(listener.wait_for(lambda: bool(windows), PATIENCE), "the node published no depth", listener)
-        _expect(listener.wait_for(lambda: len(windows) >= FIRST_WINDOWS, 60.0), "the node stopped publishing", listener)
+        _expect(
+            listener.wait_for(lambda: len(windows) >= FIRST_WINDOWS, 60.0),
+            "the node stopped publishing",
+            listener,
+        )
         for call in (*SERVICES, ACTION):
             caller.run(call)
-        _expect(listener.wait_for(lambda: len(windows) >= LAST_WINDOWS, 60.0), "the node stopped publishing", listener)
+        _expect(
+            listener.wait_for(lambda: len(windows) >= LAST_WINDOWS, 60.0),
+            "the node stopped publishing",
+            listener,
+        )
         made = save_pictures(listener.seen, folder, listener.metric)
         count = len(windows)
         caller.run("reset")
         _expect(
-            listener.wait_for(lambda: len(windows) > count + 1, 30.0), "after reset the node published nothing", listener
+            listener.wait_for(lambda: len(windows) > count + 1, 30.0),
+            "after reset the node published nothing",
+            listener,
         )
         time.sleep(1.1)  # the diagnostics of this very moment
         listener.close()
@@ -68,8 +82,10 @@ def main() -> int:
         executor.shutdown(timeout_sec=2.0)
         rclpy.try_shutdown()
     _report(caller, listener, len(windows))
-    print(f"\n{folder}/outputs: {sum(recorded.values())} messages on {len(recorded)} topics, "
-          "read back with rosbags and mcap-ros2-support")
+    print(
+        f"\n{folder}/outputs: {sum(recorded.values())} messages on {len(recorded)} topics, "
+        "read back with rosbags and mcap-ros2-support"
+    )
     missing = [name for name, good in made.items() if not good]
     print(f"{folder}: {', '.join(name for name, good in made.items() if good)}")
     if missing:
@@ -78,10 +94,8 @@ def main() -> int:
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
-    try:
+    with suppress(ExternalShutdownException):
         executor.spin()
-    except ExternalShutdownException:
-        pass
 
 
 def _expect(good: bool, problem: str, listener: Listener) -> None:

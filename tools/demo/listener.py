@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from d4rt_ros.bag.messages import BagMessages
-from d4rt_ros.node.messages import message_class
-from d4rt_ros.outputs import LATCHED, TOPICS
 from mcap_ros2.reader import read_ros2_messages
 from pictures import Seen
 from rclpy.node import Node
@@ -21,6 +18,9 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from d4rt_ros import conversions
+from d4rt_ros.bag.messages import BagMessages
+from d4rt_ros.node.messages import message_class
+from d4rt_ros.outputs import LATCHED, TOPICS
 
 KEPT = 60  # images and depths held for pictures
 TRACKS = "/d4rt/tracks"

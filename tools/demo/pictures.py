@@ -49,7 +49,9 @@ def scale_bar(height: int, near: float, far: float, unit: str) -> np.ndarray:
     bar = np.hstack([bar, np.full((height, 64, 3), 255, np.uint8)])
     for place in np.linspace(0, height - 1, 5).astype(int):
         text = f"{1.0 / inverse[place]:.2f} {unit}"
-        cv2.putText(bar, text, (20, min(max(place + 4, 10), height - 3)), cv2.FONT_HERSHEY_SIMPLEX, 0.35, DARK, 1)
+        cv2.putText(
+            bar, text, (20, min(max(place + 4, 10), height - 3)), cv2.FONT_HERSHEY_SIMPLEX, 0.35, DARK, 1
+        )
     return bar
 
 
@@ -59,7 +61,9 @@ def depth_picture(seen: Seen, unit: str, rows: int = 3) -> np.ndarray | None:
     if not both:
         return None
     chosen = [both[index] for index in np.unique(np.linspace(0, len(both) - 1, rows).astype(int))]
-    known = np.concatenate([depth[np.isfinite(depth) & (depth > 0)] for depth in map(seen.depths.get, chosen)])
+    known = np.concatenate(
+        [depth[np.isfinite(depth) & (depth > 0)] for depth in map(seen.depths.get, chosen)]
+    )
     if known.size == 0:
         return None
     near, far = (float(value) for value in np.percentile(known, [2, 98]))
@@ -68,14 +72,22 @@ def depth_picture(seen: Seen, unit: str, rows: int = 3) -> np.ndarray | None:
         image = seen.images[stamp]
         gap = np.full((len(image), 8, 3), 255, np.uint8)
         lines += [
-            np.hstack([image, gap, colourised(seen.depths[stamp], near, far), gap, scale_bar(len(image), near, far, unit)]),
+            np.hstack(
+                [
+                    image,
+                    gap,
+                    colourised(seen.depths[stamp], near, far),
+                    gap,
+                    scale_bar(len(image), near, far, unit),
+                ]
+            ),
         ]
         lines += [np.full((8, lines[0].shape[1], 3), 255, np.uint8)]
     return np.vstack(lines[:-1])
 
 
 def tracks_picture(seen: Seen, zoom: int = 3) -> np.ndarray | None:
-    """Tracks of the newest window over its newest frame: trails end in a dot, hollow where the point is hidden."""
+    """Tracks of the newest window over its newest frame; trails end in a dot, hollow where it is hidden."""
     if seen.tracks is None:
         return None
     stamps, ids, uv, visibility = seen.tracks
@@ -94,7 +106,15 @@ def tracks_picture(seen: Seen, zoom: int = 3) -> np.ndarray | None:
             continue
         places = np.round(line * 16).astype(np.int32)
         cv2.polylines(canvas, [places[:, None]], False, colour, 2, cv2.LINE_AA, shift=4)
-        cv2.circle(canvas, tuple(places[-1].tolist()), 4 * 16, colour, -1 if visibility[-1, point] > 0.5 else 1, cv2.LINE_AA, 4)
+        cv2.circle(
+            canvas,
+            tuple(places[-1].tolist()),
+            4 * 16,
+            colour,
+            -1 if visibility[-1, point] > 0.5 else 1,
+            cv2.LINE_AA,
+            4,
+        )
     return canvas
 
 
@@ -110,7 +130,9 @@ def path_picture(seen: Seen, file: Path, unit: str) -> bool:
     ):
         axis.plot(path[:, across], path[:, up], "-", color="0.7", linewidth=1)
         dots = axis.scatter(path[:, across], path[:, up], c=np.arange(len(path)), cmap="viridis", s=14)
-        axis.plot(*path[0, [across, up]], "o", markersize=11, markerfacecolor="none", color="tab:red", label="start")
+        axis.plot(
+            *path[0, [across, up]], "o", markersize=11, markerfacecolor="none", color="tab:red", label="start"
+        )
         axis.set(title=title, xlabel=f"{names[0]}, {unit}", ylabel=f"{names[1]}, {unit}", aspect="equal")
         axis.margins(0.1)
         axis.grid(alpha=0.3)
