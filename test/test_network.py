@@ -138,8 +138,8 @@ def test_forward_for_training_is_the_cached_path() -> None:
 
 def test_patches_come_from_the_original_where_asked() -> None:
     config = dataclasses.replace(SMALL, original_patches=True)
-    assert small_model(config).encode(torch.rand(8, 3, 100, 200)).images.shape[-2:] == (100, 200)
-    assert small_model(SMALL).encode(torch.rand(8, 3, 100, 200)).images.shape[-2:] == (64, 64)
+    assert small_model(config).encode(torch.rand(8, 3, 100, 200)).images.shape[2:4] == (100, 200)
+    assert small_model(SMALL).encode(torch.rand(8, 3, 100, 200)).images.shape[2:4] == (64, 64)
 
 
 def test_colour_patch_by_hand() -> None:
@@ -147,7 +147,7 @@ def test_colour_patch_by_hand() -> None:
     images = torch.arange(2 * 3 * 20 * 30, dtype=torch.float32).reshape(1, 2, 3, 20, 30)
     u = torch.tensor([[pixel_to_uv(12.0, 30), pixel_to_uv(12.25, 30), 0.0]])
     v = torch.tensor([[pixel_to_uv(9.0, 20), pixel_to_uv(9.0, 20), 0.0]])
-    patches = embed.patches(images, u, v, torch.tensor([[1, 0, 0]])).reshape(3, 3, 9, 9)
+    patches = embed.patches(images.movedim(2, -1), u, v, torch.tensor([[1, 0, 0]])).reshape(3, 3, 9, 9)
     assert torch.equal(patches[0], images[0, 1, :, 5:14, 8:17])
     torch.testing.assert_close(patches[1], images[0, 0, :, 5:14, 8:17] + 0.25)
     assert torch.equal(patches[2][:, :4, :4], images[0, 0, :, 0, 0][:, None, None].expand(3, 4, 4))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d4rt_ros.model.config import ModelConfig
@@ -44,12 +43,12 @@ class QueryEmbedding(nn.Module):
         return torch.cat((x[..., None], angle.sin(), angle.cos()), dim=-1)
 
     def patches(self, images: Tensor, u: Tensor, v: Tensor, t_src: Tensor) -> Tensor:
-        """Bilinear colour patches of images [B, T, 3, H, W] round (u, v) [B, N] in frame t_src.
+        """Bilinear colour patches of images [B, T, H, W, 3] round (u, v) [B, N] in frame t_src.
 
-        u, v in 0..1 over the full extent; outside, the border's colour. Returns [B, N, 3 * side * side],
-        channel by channel.
+        images: float in 0..1 or uint8. u, v in 0..1 over the full extent; outside, the border's colour.
+        Returns [B, N, 3 * side * side] in 0..1, channel by channel.
         """
-        b, frames, _, height, width = images.shape
+        b, frames, height, width, _ = images.shape
         x, y = u * width - 0.5, v * height - 0.5
         x0, y0 = x.floor(), y.floor()
         # One fractional offset serves the whole patch: pick side + 1 pixels a way, then blend neighbours.
@@ -57,14 +56,14 @@ class QueryEmbedding(nn.Module):
         row = (y0[..., None] + self.reach).clamp(0, height - 1).long()
         first = (torch.arange(b, device=u.device)[:, None] * frames + t_src) * height
         index = (first[..., None, None] + row[..., None]) * width + column[..., None, :]
-        pixels = images.movedim(-3, -1).reshape(-1, 3)  # [B * T * H * W, 3]
-        block = F.embedding(index, pixels)  # [B, N, side + 1, side + 1, 3]
+        block = images.reshape(-1, 3).index_select(0, index.reshape(-1))
+        block = to_unit(block).reshape(*index.shape, 3)  # [B, N, side + 1, side + 1, 3]
         block = torch.lerp(block[..., :-1, :], block[..., 1:, :], (x - x0)[..., None, None, None])
         block = torch.lerp(block[..., :-1, :, :], block[..., 1:, :, :], (y - y0)[..., None, None, None])
         return block.movedim(-1, -3).flatten(2)
 
     def forward(self, queries: Queries, images: Tensor, input_size: tuple[int, int]) -> Tensor:
-        """Queries [B, N] and the images to cut patches from [B, T, 3, H, W], 0..1, to tokens [B, N, width].
+        """Queries [B, N] and the images to cut patches from [B, T, H, W, 3] to tokens [B, N, width].
 
         `input_size` is the encoder's (height, width): the unit of `corner_pixels`.
         """
@@ -76,6 +75,11 @@ class QueryEmbedding(nn.Module):
         token = token + self.t_cam_embed(queries.t_cam)
         token = token + self.patch_proj(patches.to(self.patch_proj[0].weight.dtype))
         return self.out_norm(token)
+
+
+def to_unit(colours: Tensor) -> Tensor:
+    """Colours as float32 in 0..1, from float or uint8."""
+    return colours.to(torch.float32) / 255 if colours.dtype == torch.uint8 else colours.to(torch.float32)
 
 
 def to_network(u: Tensor, v: Tensor, size: tuple[int, int], corner_pixels: bool) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.embedding import QueryEmbedding
 from d4rt_ros.model.encoder import Encoder
+from d4rt_ros.model.graphs import DecodeGraphs
 from d4rt_ros.model.layers import Attention, CrossBlock
 from d4rt_ros.model.queries import Queries
 from d4rt_ros.model.scene import Scene
@@ -73,6 +74,7 @@ class D4RT(nn.Module):
         self.query_embedder = QueryEmbedding(config)
         self.decoder = Decoder(config)
         self.heads = Heads(config.dec_width)
+        self.graphs = DecodeGraphs(self.answer)
         self.apply(_initialise)
 
     def memory(self, video: Tensor, aspect_ratio: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class D4RT(nn.Module):
     def answer(
         self, queries: Queries, images: Tensor, memory: list[tuple[Tensor, Tensor]]
     ) -> dict[str, Tensor]:
-        """Raw outputs for queries [B, N], given the images to cut patches from and `Decoder.keys_values`."""
+        """Raw outputs for queries [B, N], given images [B, T, H, W, 3] for the patches and `Decoder.keys_values`."""
         x = self.query_embedder(queries, images, self.config.image_size)
         raw = self.heads(self.decoder(x, memory).to(torch.float32))
         return from_pixel(raw, queries) if self.config.relative else raw
@@ -101,7 +103,8 @@ class D4RT(nn.Module):
         another resolution, for the colour patches.
         """
         memory = self.decoder.keys_values(self.memory(video, aspect_ratio))
-        return self.answer(queries, video if images is None else images, memory)
+        images = (video if images is None else images).movedim(-3, -1)
+        return self.answer(queries, images, memory)
 
     @property
     def device(self) -> torch.device:
@@ -122,6 +125,12 @@ class D4RT(nn.Module):
                     part.to(dtype)
                 elif isinstance(part, Attention):
                     part.to(dtype)
+        return self
+
+    def compile(self) -> D4RT:  # type: ignore[override]
+        """Compile the blocks with torch.compile, when they first run; each kind of block once."""
+        for block in (*self.encoder.blocks, *self.decoder.blocks):
+            block.compile()
         return self
 
     def encode(

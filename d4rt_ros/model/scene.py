@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d4rt_ros.model.embedding import from_network
+from d4rt_ros.model.embedding import from_network, to_unit
+from d4rt_ros.model.graphs import COUNTS
 from d4rt_ros.model.queries import Answers, Queries
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 # On a CPU a chunk's activations should stay in the cache; on a GPU it should fill the device.
 CHUNK_CPU = 2048
-CHUNK_CUDA = 16384
+CHUNK_CUDA = COUNTS[-1]
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Scene:
     """The frames of a window and the decoder's keys and values of them.
 
     frames: [T, 3, H, W] uint8 as given, or [B, T, 3, H, W] for a batch of windows. images: what colour
-    patches are cut from, float 0..1, always with B. memory: keys and values [B, heads, tokens, d] a decoder
-    block. Index a batch (`scene[b]`) to get the scene of one window.
+    patches are cut from, [B, T, h, w, 3], float in 0..1 or uint8. memory: keys and values [B, heads, tokens, d]
+    of every decoder block. Index a batch (`scene[b]`) to get the scene of one window.
     """
 
     model: D4RT
@@ -54,8 +55,8 @@ class Scene:
             raise ValueError(f"video is empty: {list(video.shape)}")
         if batch.is_floating_point() and not bool(torch.isfinite(batch).all()):
             raise ValueError("video has values that are not finite")
-        original = to_unit(batch.to(model.device, non_blocking=True))
-        small = resize(original, config.image_size)
+        original = upload(batch, model.device)
+        small = resize(to_unit(original), config.image_size)
         if aspect_ratio is None:
             aspect_ratio = batch.shape[-1] / batch.shape[-2]
         aspect = torch.as_tensor(aspect_ratio, dtype=torch.float32, device=model.device)
@@ -63,6 +64,7 @@ class Scene:
         memory = model.decoder.keys_values(model.memory(small, aspect))
         larger = batch.shape[-2] > config.image_size[0] and batch.shape[-1] > config.image_size[1]
         images = original if config.original_patches and larger else small
+        images = images.movedim(-3, -1).contiguous()  # a pixel's colours together: patches are cut by pixel
         kept = video if video.dtype == torch.uint8 else (video * 255).round().to(torch.uint8)
         return Scene(model, kept, stamps, images, memory)
 
@@ -129,7 +131,9 @@ class Scene:
         return joined if self.batched else {name: value[0] for name, value in joined.items()}
 
     def _answer(self, queries: Queries) -> dict[str, Tensor]:
-        return self.model.answer(queries, self.images, self.memory)
+        graphs = self.device.type == "cuda" and not self.batched
+        answer = self.model.graphs if graphs else self.model.answer
+        return answer(queries, self.images, self.memory)
 
     def _chunks(self, queries: Queries) -> Iterator[Queries]:
         """Split along N so that the activations of one part fit."""
@@ -162,9 +166,16 @@ def check_frames(frames: int, longest: int, step: int) -> int:
     return frames
 
 
-def to_unit(video: Tensor) -> Tensor:
-    """Colours as float32 in 0..1."""
-    return video.to(torch.float32) / 255 if video.dtype == torch.uint8 else video.to(torch.float32)
+def upload(video: Tensor, device: torch.device) -> Tensor:
+    """Copy to the device; from pinned memory on a stream of its own, so that running work is not held up."""
+    if device.type != "cuda" or video.device == device:
+        return video.to(device)
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        copy = video.pin_memory().to(device, non_blocking=True)
+    torch.cuda.current_stream(device).wait_stream(stream)
+    copy.record_stream(torch.cuda.current_stream(device))
+    return copy
 
 
 def resize(video: Tensor, size: tuple[int, int]) -> Tensor:

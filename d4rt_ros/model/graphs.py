@@ -1,0 +1,84 @@
+"""CUDA graphs of the decoder: small decodes cost one launch in place of hundreds.
+
+A graph replays fixed addresses and shapes, so queries are padded to one of a few counts, and the scene that is
+asked is first copied to where the graph reads it (once, as long as the same scene is asked again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from d4rt_ros.model.queries import Queries
+
+Answer = Callable[[Queries, Tensor, "list[tuple[Tensor, Tensor]]"], "dict[str, Tensor]"]
+COUNTS = (64, 1024, 16384)
+_WARM_UP = 3  # runs before a capture, as torch asks for
+
+
+def padded(queries: Queries, count: int) -> Queries:
+    """Queries [1, N] followed by repeats of the first, [1, count]: any valid query will do."""
+    missing = count - queries.shape[1]
+    if missing == 0:
+        return queries
+    return queries.apply(lambda x: torch.cat((x, x[:, :1].expand(-1, missing)), dim=1))
+
+
+class DecodeGraphs:
+    """Graphs of one network's `answer`, made when a query count is first seen. For one thread at a time."""
+
+    def __init__(self, answer: Answer) -> None:
+        """`answer` maps queries [1, N], images and memory to raw outputs [1, N, ...]."""
+        self._answer = answer
+        self._asked: list[tuple[Tensor, Tensor]] | None = None  # whose copy the graphs read now
+        self._images: Tensor | None = None
+        self._memory: list[tuple[Tensor, Tensor]] = []
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Queries, dict[str, Tensor]]] = {}
+
+    def __call__(
+        self, queries: Queries, images: Tensor, memory: list[tuple[Tensor, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Raw outputs for queries [1, N], N at most the largest of `COUNTS`."""
+        self._load(images, memory)
+        number = queries.shape[1]
+        count = next(c for c in COUNTS if c >= number)
+        if count not in self._graphs:
+            self._graphs[count] = self._capture(padded(queries, count))
+        graph, inputs, outputs = self._graphs[count]
+        for field in fields(inputs):
+            getattr(inputs, field.name).copy_(getattr(padded(queries, count), field.name))
+        graph.replay()
+        return {name: value[:, :number].clone() for name, value in outputs.items()}
+
+    def _load(self, images: Tensor, memory: list[tuple[Tensor, Tensor]]) -> None:
+        if self._asked is memory:
+            return
+        shapes = images.shape, images.dtype, memory[0][0].shape
+        held = self._images
+        if held is None or shapes != (held.shape, held.dtype, self._memory[0][0].shape):
+            self._graphs.clear()
+            self._images = images.clone()
+            self._memory = [(keys.clone(), values.clone()) for keys, values in memory]
+        else:
+            held.copy_(images)
+            for mine, theirs in zip(self._memory, memory):
+                mine[0].copy_(theirs[0])
+                mine[1].copy_(theirs[1])
+        self._asked = memory
+
+    def _capture(self, queries: Queries) -> tuple[torch.cuda.CUDAGraph, Queries, dict[str, Tensor]]:
+        assert self._images is not None
+        inputs = queries.apply(lambda x: x.clone())
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP):
+                self._answer(inputs, self._images, self._memory)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = self._answer(inputs, self._images, self._memory)
+        return graph, inputs, outputs
