@@ -43,7 +43,9 @@ class TrackAllAction:
     def _accept(self, goal: Any) -> GoalResponse:
         with self._lock:
             if self._goals >= MAX_GOALS:
-                self._node.get_logger().warning(f"~/track_all: a goal is rejected, {MAX_GOALS} are under way already")
+                self._node.get_logger().warning(
+                    f"~/track_all: a goal is rejected, {MAX_GOALS} are under way already"
+                )
                 return GoalResponse.REJECT
             self._goals += 1
             return GoalResponse.ACCEPT
@@ -102,7 +104,9 @@ class TrackAllAction:
         ).result()
         if found.tracks is not None and found.progress is not None:
             sure = found.tracks.confidence.numpy().mean(0) >= least
-            result.tracks = tracks_of(self._types, session, found.tracks, span.result, frame_id, to_frame, sure)
+            result.tracks = tracks_of(
+                self._types, session, found.tracks, span.result, frame_id, to_frame, sure
+            )
             result.queries, result.naive_queries = found.progress.queries, found.progress.naive_queries
         result.seconds, result.message = time.monotonic() - started, found.reason
         result.window_start = conversions.time_message(self._types, span.result.stamps[0])

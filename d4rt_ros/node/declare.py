@@ -21,7 +21,9 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
     if parameter.low is not None and parameter.high is not None:
         low = 0 if parameter.zero else parameter.low
         if parameter.kind == "float":
-            shown.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(parameter.high))]
+            shown.floating_point_range = [
+                FloatingPointRange(from_value=float(low), to_value=float(parameter.high))
+            ]
         else:
             shown.integer_range = [IntegerRange(from_value=int(low), to_value=int(parameter.high), step=1)]
     return shown
@@ -61,7 +63,9 @@ def _locked(name: str, state: str) -> str:
     """Why a parameter cannot be changed in this state; empty if it can."""
     change = BY_NAME[name].change
     if change == "unconfigured" and state != "unconfigured":
-        return f"{name} needs another network: it can be set while the node is unconfigured; it is {state} now"
+        return (
+            f"{name} needs another network: it can be set while the node is unconfigured; it is {state} now"
+        )
     if change == "inactive" and state not in ("unconfigured", "inactive"):
         return f"{name} can be set while the node is inactive or unconfigured; it is {state} now"
     return ""

@@ -69,6 +69,9 @@ class Diagnostics:
         status.add("precision", str(model.precision).removeprefix("torch."))
         if model.device.type == "cuda":
             free, total = torch.cuda.mem_get_info(model.device)
-            status.add("device memory used by this process (MiB)", str(torch.cuda.memory_reserved(model.device) >> 20))
+            status.add(
+                "device memory used by this process (MiB)",
+                str(torch.cuda.memory_reserved(model.device) >> 20),
+            )
             status.add("device memory free (MiB)", f"{free >> 20} of {total >> 20}")
         return status

@@ -112,7 +112,9 @@ class CameraInputs:
         def lost(event: Any) -> None:
             self.counters.lost += event.total_count_change
 
-        events = SubscriptionEventCallbacks(incompatible_qos=mismatch, message_lost=lost if kind == "image" else None)
+        events = SubscriptionEventCallbacks(
+            incompatible_qos=mismatch, message_lost=lost if kind == "image" else None
+        )
         common = (message, topic, take, self._qos)
         try:
             made = self._node.create_subscription(*common, callback_group=self._group, event_callbacks=events)

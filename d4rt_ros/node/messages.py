@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 OUTPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LATCHED = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
 
 
 def camera_qos(reliability: str) -> QoSProfile:
@@ -20,7 +22,7 @@ def camera_qos(reliability: str) -> QoSProfile:
     return QoSProfile(depth=10, reliability=chosen)
 
 
-@lru_cache(maxsize=None)
+@cache
 def message_class(name: str) -> Any:
     """Class of ``package/msg/Name``."""
     package, kind, message = name.split("/")

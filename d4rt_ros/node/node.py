@@ -57,7 +57,9 @@ class D4RTNode(LifecycleNode):
             LOOK_PERIOD, self._look, MutuallyExclusiveCallbackGroup(), Clock(clock_type=ClockType.STEADY_TIME)
         )
         # No forward limit: a jump ahead shows as a gap between stamps, which the frame window sees.
-        backwards = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        backwards = JumpThreshold(
+            min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+        )
         self._jumps = self.get_clock().create_jump_callback(backwards, post_callback=self._on_jump)
 
     @property

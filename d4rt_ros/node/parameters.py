@@ -58,14 +58,29 @@ class Parameter:
             return ", ".join(f"'{choice}'" for choice in self.choices)
         if self.low is None:
             return "true, false" if self.kind == "bool" else ""
-        text = f"{self.low:g} to {self.high:g}" if self.kind == "float" else f"{int(self.low)} to {int(self.high or 0)}"
+        text = (
+            f"{self.low:g} to {self.high:g}"
+            if self.kind == "float"
+            else f"{int(self.low)} to {int(self.high or 0)}"
+        )
         return f"{text}, or 0: {self.zero}" if self.zero else text
 
     def refusal(self, value: object) -> str:
         """Why a value is not allowed, naming field, value and range; empty if it is."""
-        shown = f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else value
+        shown = (
+            f"'{value}'"
+            if isinstance(value, str)
+            else str(value).lower()
+            if isinstance(value, bool)
+            else value
+        )
         if type(value) is not type(self.default):
-            wanted = {"bool": "true or false", "int": "a whole number", "float": "a number (with a point)", "str": "text"}
+            wanted = {
+                "bool": "true or false",
+                "int": "a whole number",
+                "float": "a number (with a point)",
+                "str": "text",
+            }
             return f"{self.name} is {shown}; it must be {wanted[self.kind]}"
         if self.choices and value not in self.choices:
             return f"{self.name} is {shown}; it must be one of {self.allowed}"
@@ -125,13 +140,18 @@ TABLE: tuple[Parameter, ...] = (
         "points.min_confidence",
         "Depths and points of lower confidence are left out (NaN in depth images). Also the default of services.",
     ),
-    _stream("dynamic.min_speed", "Points that move slower in the world count as still; metres (or units) per second."),
+    _stream(
+        "dynamic.min_speed",
+        "Points that move slower in the world count as still; metres (or units) per second.",
+    ),
     _stream("map.voxel_size", "~/map_points keeps one point per cube with this side; metres (or units)."),
     _stream("map.max_points", "Points that ~/map_points keeps at most; the oldest are given up first."),
     _stream("tracks.grid", "Points per image side that ~/tracks follows without being asked; 0 for none."),
     _stream("tracks.max_points", "Points that ~/tracks follows at most, asked for or not."),
     _stream("pose.grid", "Points per image side from which the camera's pose is solved."),
-    Parameter("frames.world", "world", "Name of the fixed frame: of ~/odometry, ~/path, ~/map_points and tf.mode."),
+    Parameter(
+        "frames.world", "world", "Name of the fixed frame: of ~/odometry, ~/path, ~/map_points and tf.mode."
+    ),
     Parameter(
         "frames.base",
         "",
@@ -144,7 +164,9 @@ TABLE: tuple[Parameter, ...] = (
         "source; or frames.world to the odometry frame as a localizer does (REP-105).",
         choices=TF_MODES,
     ),
-    Parameter("frames.odom", "odom", "Name of the odometry frame on /tf, for map_to_odom and scale.source odometry."),
+    Parameter(
+        "frames.odom", "odom", "Name of the odometry frame on /tf, for map_to_odom and scale.source odometry."
+    ),
     _stream(
         "scale.source",
         "What makes lengths metric: nothing; a fixed factor; the topic depth; or the camera's motion in frames.odom.",
@@ -170,7 +192,9 @@ TABLE: tuple[Parameter, ...] = (
         False,
         "The images had their lens distortion taken out before (image_rect): camera_info is then used without it.",
     ),
-    Parameter("autostart", True, "Configure and activate at start, without a lifecycle manager.", change="start"),
+    Parameter(
+        "autostart", True, "Configure and activate at start, without a lifecycle manager.", change="start"
+    ),
 )
 BY_NAME: dict[str, Parameter] = {parameter.name: parameter for parameter in TABLE}
 
@@ -230,7 +254,11 @@ def yaml_text() -> str:
     ]
     for parameter in TABLE:
         note = f" Allowed: {parameter.allowed}." if parameter.allowed else ""
-        when = {"inactive": " Not while active.", "unconfigured": " Only while unconfigured.", "start": " Only at start."}[parameter.change]
+        when = {
+            "inactive": " Not while active.",
+            "unconfigured": " Only while unconfigured.",
+            "start": " Only at start.",
+        }[parameter.change]
         words, line = f"{parameter.description}{note}{when}".split(), "    #"
         for word in words:
             if len(line) + 1 + len(word) > 110:
@@ -239,6 +267,12 @@ def yaml_text() -> str:
             line += " " + word
         lines.append(line)
         value = parameter.default
-        shown = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+        shown = (
+            f'"{value}"'
+            if isinstance(value, str)
+            else str(value).lower()
+            if isinstance(value, bool)
+            else repr(value)
+        )
         lines.append(f"    {parameter.name}: {shown}")
     return "\n".join(lines) + "\n"

@@ -66,7 +66,9 @@ def find_span(session: Session, start: Any, end: Any, at: int | None = None) -> 
     return Span(result, begin, finish, indices[0])
 
 
-def find_pixels(session: Session, u: Any, v: Any, result: WindowResult) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+def find_pixels(
+    session: Session, u: Any, v: Any, result: WindowResult
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Pixels of the published image to coordinates of the undistorted one that the network saw.
 
     Returns:
@@ -93,7 +95,9 @@ def camera_of(session: Session, result: WindowResult) -> Camera | None:
     return camera if camera is not None and camera.size == tuple(result.image_size) else None
 
 
-def coordinates(request_frame: str, session: Session, result: WindowResult, index: int) -> tuple[str, np.ndarray]:
+def coordinates(
+    request_frame: str, session: Session, result: WindowResult, index: int
+) -> tuple[str, np.ndarray]:
     """Where an answer's coordinates are given.
 
     Args:
@@ -113,7 +117,9 @@ def coordinates(request_frame: str, session: Session, result: WindowResult, inde
     if request_frame != "world":
         raise Refused(f"frame is '{request_frame}'; it must be 'camera' (or empty) or 'world'")
     if result.poses is None:
-        raise Refused("frame is 'world', but the camera's path in this window is not known: " + "; ".join(result.notes))
+        raise Refused(
+            "frame is 'world', but the camera's path in this window is not known: " + "; ".join(result.notes)
+        )
     return session.world, result.poses[index]
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
-from std_srvs.srv import SetBool, Trigger
 
 from d4rt_ros import conversions, tasks
 from d4rt_ros.model import Answers, Queries
-from d4rt_ros.node.messages import RclpyMessages
+from d4rt_ros.node.interface import SERVICES
+from d4rt_ros.node.messages import RclpyMessages, message_class
 from d4rt_ros.node.requests import (
     Refused,
     camera_of,
@@ -26,7 +26,6 @@ from d4rt_ros.node.requests import (
 )
 from d4rt_ros.node.session import Session
 from d4rt_ros.outputs import published_pixels
-from d4rt_ros.srv import FollowPoints, GetCamera, GetDepth, GetPointCloud, Query, TrackPoints, UnfollowPoints
 from d4rt_ros.stream import NotHeld, QueueFull, WorkerStopped
 
 if TYPE_CHECKING:
@@ -34,18 +33,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0  # seconds that a request waits for the device
 EXPECTED = (ValueError, NotHeld, QueueFull, WorkerStopped)  # their messages are for the caller
-
-SERVICES: dict[str, tuple[Any, str]] = {
-    "query": (Query, "Where is the point of a pixel, at any time, in any camera of a held window?"),
-    "track_points": (TrackPoints, "Where do the points of these pixels go over a span?"),
-    "get_depth": (GetDepth, "Depth of a frame, at any size or at single pixels."),
-    "get_point_cloud": (GetPointCloud, "Coloured points of all frames of a span."),
-    "get_camera": (GetCamera, "Poses of the camera over a span, and its intrinsics."),
-    "follow_points": (FollowPoints, "Have ~/tracks carry these points until they are given up."),
-    "unfollow_points": (UnfollowPoints, "Give followed points up."),
-    "reset": (Trigger, "Forget all windows and start a new world."),
-    "pause": (SetBool, "Stop (true) or resume (false) encoding; requests go on being answered."),
-}
 
 
 class Services:
@@ -57,7 +44,9 @@ class Services:
         self._group = ReentrantCallbackGroup()
         self._limit, self._running, self._lock = int(node.values["query.queue"]), 0, threading.Lock()
         for name, (kind, _) in SERVICES.items():
-            node.create_service(kind, f"~/{name}", self._handler(getattr(self, f"_{name}")), callback_group=self._group)
+            node.create_service(
+                message_class(kind), f"~/{name}", self._handler(getattr(self, f"_{name}")), callback_group=self._group
+            )
 
     def _handler(self, work: Callable[[Session, Any, Any], None]) -> Callable[[Any, Any], Any]:
         """Turns what goes wrong into an answer."""
@@ -109,21 +98,29 @@ class Services:
         asked = [np.asarray(getattr(request, name), np.int64) for name in ("source", "target", "camera")]
         for name, values in zip(("source", "target", "camera"), asked):
             if len(values) not in (0, 1, count):
-                raise Refused(f"{name} has {len(values)} stamps for {count} points; 0, 1 or {count} are allowed")
+                raise Refused(
+                    f"{name} has {len(values)} stamps for {count} points; 0, 1 or {count} are allowed"
+                )
         asked = [values if len(values) else np.zeros(1, np.int64) for values in asked]
         stamps, places = np.unique(np.concatenate(asked), return_inverse=True)
         result, indices = session.pipeline.history.find(*stamps.tolist())
-        times = np.split(np.asarray(indices)[places.reshape(-1)], np.cumsum([len(values) for values in asked])[:-1])
+        times = np.split(
+            np.asarray(indices)[places.reshape(-1)], np.cumsum([len(values) for values in asked])[:-1]
+        )
         u, v, seen = find_pixels(session, request.u, request.v, result)
         source, target, camera = (np.broadcast_to(one, count).copy() for one in times)
-        queries = Queries.make(u, v, *(u.new_tensor(one, dtype=int).long() for one in (source, target, camera)))
+        queries = Queries.make(
+            u, v, *(u.new_tensor(one, dtype=int).long() for one in (source, target, camera))
+        )
         answers = self._wait(session.worker.submit_decode(result.scene, queries))
         columns = answer_columns(answers, seen, result.scale)
         columns["u_v"] = published_pixels(columns["u_v"], result.image_size, camera_of(session, result))
         columns["u_v"][~seen] = np.nan
         same = len(np.unique(camera)) == 1
         stamp = result.stamps[int(camera[0])] if same else result.stamps[-1]
-        response.points = conversions.point_cloud(self._types, stamp, result.frame_id, columns.pop("xyz"), **columns)
+        response.points = conversions.point_cloud(
+            self._types, stamp, result.frame_id, columns.pop("xyz"), **columns
+        )
         response.metric = result.metric
         self._name_window(response, result)
 
@@ -153,7 +150,9 @@ class Services:
                 )
             check_points(session, "u", len(request.u))
             u, v, seen = find_pixels(session, request.u, request.v, result)
-            found = self._wait(session.worker.submit(lambda: tasks.depth_at(result.scene, frame, u, v, least)))
+            found = self._wait(
+                session.worker.submit(lambda: tasks.depth_at(result.scene, frame, u, v, least))
+            )
             depths = np.where(seen, found.with_nan().cpu().numpy() * result.scale, np.nan).astype(np.float32)
             response.depths = self._types.array("f", depths)
             return
@@ -170,7 +169,9 @@ class Services:
         response.depth = conversions.depth_image(self._types, *at, depth)
         if result.intrinsics is not None:
             scaling = np.diag([size[1] / result.image_size[1], size[0] / result.image_size[0], 1.0])
-            response.camera_info = conversions.camera_info(self._types, *at, size, scaling @ result.intrinsics)
+            response.camera_info = conversions.camera_info(
+                self._types, *at, size, scaling @ result.intrinsics
+            )
 
     def _get_point_cloud(self, session: Session, request: Any, response: Any) -> None:
         span = find_span(session, request.start, request.end)
@@ -212,7 +213,12 @@ class Services:
             camera = camera_of(session, result)
             lens = (camera.model, camera.coefficients) if camera is not None and camera.distorted else ()
             response.camera_info = conversions.camera_info(
-                self._types, result.stamps[span.last], result.frame_id, result.image_size, result.intrinsics, *lens
+                self._types,
+                result.stamps[span.last],
+                result.frame_id,
+                result.image_size,
+                result.intrinsics,
+                *lens,
             )
         self._name_window(response, result)
 
@@ -223,9 +229,13 @@ class Services:
         u, v, seen = find_pixels(session, request.u, request.v, result)
         if not seen.all():
             first = int(np.argmin(seen))
-            raise Refused(f"u[{first}], v[{first}] lies outside the undistorted image, where nothing can be followed")
+            raise Refused(
+                f"u[{first}], v[{first}] lies outside the undistorted image, where nothing can be followed"
+            )
         stamp = result.stamps[frame]
-        response.ids = self._types.array("I", self._wait(session.follow(u.cpu().numpy(), v.cpu().numpy(), stamp)))
+        response.ids = self._types.array(
+            "I", self._wait(session.follow(u.cpu().numpy(), v.cpu().numpy(), stamp))
+        )
         self._name_window(response, result)
 
     def _unfollow_points(self, session: Session, request: Any, response: Any) -> None:
@@ -245,7 +255,9 @@ class Services:
             return future.result(PATIENCE)
         except FutureTimeout:
             future.cancel()
-            raise Refused(f"the device did not answer within {PATIENCE:.0f} s; ask for less, or look at /diagnostics") from None
+            raise Refused(
+                f"the device did not answer within {PATIENCE:.0f} s; ask for less, or look at /diagnostics"
+            ) from None
 
 
 def check_confidence(asked: float, session: Session) -> float:

@@ -18,7 +18,7 @@ from d4rt_ros.node.publishers import Publishers
 from d4rt_ros.node.supervision import Supervision
 from d4rt_ros.node.transforms import Transforms
 from d4rt_ros.outputs import Outputs, parts_for
-from d4rt_ros.stream import Frame, FrameWindow, Pipeline, Worker, WindowResult
+from d4rt_ros.stream import Frame, FrameWindow, Pipeline, WindowResult, Worker
 
 if TYPE_CHECKING:
     from d4rt_ros.model import D4RT
@@ -68,7 +68,9 @@ class Session:
             self.settings.frame_step,
             int(self.settings.max_gap * 1e9),
         )
-        self.worker = Worker(self.pipeline, self._publish, self._failed, self.settings.query_queue, self._wanted)
+        self.worker = Worker(
+            self.pipeline, self._publish, self._failed, self.settings.query_queue, self._wanted
+        )
         self.worker.start()
         self.inputs = CameraInputs(node, values, self._on_frame, self.window.clear, self.transforms)
         self.supervision = Supervision(node, values, self.inputs, self.transforms)
@@ -79,10 +81,13 @@ class Session:
         if self.transforms is not None:
             self.transforms.close()
         if not self.worker.stop():
-            self._node.get_logger().info("the device is still busy with its last step; its result is thrown away")
+            self._node.get_logger().info(
+                "the device is still busy with its last step; its result is thrown away"
+            )
 
     def reset(self, reason: str) -> Future[Any]:
         """Forget all windows, on the worker's turn; the next window starts a new world."""
+
         def forget() -> None:
             self.window.clear(reason)
             self.pipeline.reset()
@@ -109,7 +114,9 @@ class Session:
         def remove() -> np.ndarray:
             unknown = [one for one in ids if one not in self._followed]
             if unknown:
-                raise ValueError(f"ids has {unknown[0]}, which is not followed; {len(self._followed)} points are")
+                raise ValueError(
+                    f"ids has {unknown[0]}, which is not followed; {len(self._followed)} points are"
+                )
             gone = ids or sorted(self._followed)
             self.pipeline.unfollow(np.array(gone, np.int64))
             self._followed.difference_update(gone)
@@ -150,7 +157,9 @@ class Session:
             if self._tf_mode == "map_to_odom":
                 odom_from_base = self.transforms.lookup(self._odom, self._base, stamp)
                 odom = None if odom_from_base is None else (self._odom, odom_from_base)
-        self._publishers.send(self._outputs.build(result, self._topics, self.inputs.camera, base_in_camera, odom))
+        self._publishers.send(
+            self._outputs.build(result, self._topics, self.inputs.camera, base_in_camera, odom)
+        )
         arrived = self._arrivals.pop(stamp, None)
         if arrived is not None:
             self.latencies.append(time.monotonic() - arrived)

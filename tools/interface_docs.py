@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Writes docs/ROS.md and config/d4rt.yaml from the code: python tools/interface_docs.py. A test compares them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from d4rt_ros.node import interface, parameters  # noqa: E402
+from d4rt_ros.outputs import LATCHED, TOPICS  # noqa: E402
+
+WHEN = {"inactive": "while not active", "unconfigured": "while unconfigured", "start": "at start only"}
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)]
+    return "\n".join(lines)
+
+
+def fields(name: str) -> list[str]:
+    """Fields of an interface file without comments, one text per section."""
+    package, kind, message = name.split("/")
+    text = (ROOT / kind / f"{message}.{kind}").read_text()
+    lines = [re.sub(r"\s*#.*", "", line).strip() for line in text.splitlines()]
+    sections = "\n".join(line for line in lines if line).split("---")
+    return ["; ".join(section.split("\n")).strip("; ") for section in sections]
+
+
+def calls(entries: dict[str, tuple[str, str]]) -> str:
+    """Services or actions with the fields of ours."""
+    parts = []
+    for name, (kind, text) in entries.items():
+        lines = [f"### `~/{name}` ({kind})", "", text, ""]
+        if kind.startswith("d4rt_ros/"):
+            kinds = ("Request", "Response") if "/srv/" in kind else ("Goal", "Result", "Feedback")
+            lines += [f"- {what}: `{section}`" for what, section in zip(kinds, fields(kind))]
+            package, folder, message = kind.split("/")
+            lines += [f"- Units, frames and what a zero means: [{message}](../{folder}/{message}.{folder})", ""]
+        parts.append("\n".join(lines))
+    return "\n".join(parts)
+
+
+def markdown() -> str:
+    """docs/ROS.md."""
+    inputs = [[f"`{name}`", kind, text] for name, (kind, text) in interface.INPUTS.items()]
+    outputs = [
+        [
+            f"`{name}`" if name.startswith("/") else f"`~/{name}`",
+            kind,
+            interface.OUTPUTS[name] + (" Transient local." if name in LATCHED else ""),
+        ]
+        for name, (kind, _) in TOPICS.items()
+    ]
+    outputs.append(
+        ["`/diagnostics`", "diagnostic_msgs/msg/DiagnosticArray", "State of stream and model; what is missing."]
+    )
+    rows = [
+        [f"`{one.name}`", one.kind, f"`{one.default!r}`".replace("'", '"'), one.allowed, WHEN[one.change], one.description]
+        for one in parameters.TABLE
+    ]
+    return f"""# The node's interface
+
+Generated from the code by `python tools/interface_docs.py`; a test keeps it current. Names with `~/` are private:
+`/d4rt/...` for a node named `d4rt` without a namespace. Lengths are in metres where a source of scale is set and
+found (`metric`), else in units of the scene. Pixels are those of the image as published, the centre of the first
+one at (0, 0).
+
+## Topics in
+
+Sensor-data quality of service (best effort, depth 10) unless `image_reliability` says otherwise.
+
+{table(["topic", "type", "use"], inputs)}
+
+## Topics out
+
+Reliable, keep last 5. Everything but odometry and /tf is computed only while somebody listens.
+
+{table(["topic", "type", "content"], outputs)}
+
+## Services
+
+Every response begins with `success` and `message`, a sentence that names the field, the value and what is allowed,
+and says which window answered. A zero stamp means the newest frame.
+
+{calls(interface.SERVICES)}
+## Action
+
+{calls(interface.ACTIONS)}
+## Message
+
+### d4rt_ros/msg/Tracks
+
+`{fields("d4rt_ros/msg/Tracks")[0]}`: see [Tracks](../msg/Tracks.msg).
+
+## Parameters
+
+{table(["name", "type", "default", "allowed", "may be set", "meaning"], rows)}
+"""
+
+
+def files() -> dict[Path, str]:
+    """What the generated files should hold."""
+    return {ROOT / "docs" / "ROS.md": markdown(), ROOT / "config" / "d4rt.yaml": parameters.yaml_text()}
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        print(f"wrote {path.relative_to(ROOT)}")
