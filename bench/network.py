@@ -58,7 +58,7 @@ def measure_ours(model: D4RT, seconds: float, gflops: float) -> dict[str, object
 
 
 def measure_peer(model: D4RT, seconds: float) -> dict[str, object]:
-    """Both implementations in turn at equal parameters, tokens and query counts; ratios above 1: ours is faster."""
+    """Both implementations in turn at equal parameters, tokens and query counts; above 1: ours is faster."""
     config, device = model.config, model.device
     other = peer.build(config, device, model.precision)
     video = torch.randint(256, (config.frames, 3, *config.image_size), dtype=torch.uint8)

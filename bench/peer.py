@@ -109,6 +109,6 @@ def _import() -> Any:
         marker.write_text(" ".join(PACKAGES))
     if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))
-    from d4rt import D4RT
+    from d4rt import D4RT  # type: ignore[import-not-found]
 
     return D4RT

@@ -86,7 +86,9 @@ class ReferenceNetwork(nn.Module):
         sizes = {"xyz": 3, "uv": 2, "visibility": 1, "displacement": 3, "normal": 3, "confidence": 1}
         self.heads = Parts(**{f"{name}_head": nn.Linear(dec, size) for name, size in sizes.items()})
 
-    def forward(self, video: Tensor, aspect: Tensor, u: Tensor, v: Tensor, times: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, video: Tensor, aspect: Tensor, u: Tensor, v: Tensor, times: Tensor
+    ) -> dict[str, Tensor]:
         """u, v run between pixel centres, as OpenD4RT counts them; times [3, B, N]."""
         x = self.encoder.patch_embed(video.transpose(1, 2))  # B, width, slots, rows, columns
         slots, per_slot = x.shape[2], x.shape[3] * x.shape[4]

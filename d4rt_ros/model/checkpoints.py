@@ -1,7 +1,7 @@
 """Weights from and to files: ours (safetensors with the configuration inside) and OpenD4RT's.
 
-Nothing in a file is ever executed: pickles are read with torch's weights_only unpickler, and memory-mapped, so
-that optimiser state beside the weights costs neither time nor memory.
+Nothing in a file is ever executed: pickles are read with torch's weights_only unpickler, memory-mapped, so that
+optimiser state beside the weights costs neither time nor memory.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def load_model(
 ) -> D4RT:
     """Load a network, ready to encode.
 
-    checkpoint: "builtin", a .safetensors file, a folder of .safetensors parts, or an OpenD4RT .ckpt. config is
-    needed only where neither the file nor a model.yaml beside it tells the sizes. Raises CheckpointError with
-    the path and the first tensors that do not fit.
+    checkpoint: "builtin", a .safetensors file, a folder of .safetensors parts, or an OpenD4RT .ckpt. config:
+    only where neither the file nor a model.yaml beside it tells the sizes. Raises CheckpointError with the path
+    and the first tensors that do not fit.
     """
     path = BUILTIN if str(checkpoint) == "builtin" else Path(checkpoint).expanduser()
     state, found = read_state(path)
@@ -55,13 +55,18 @@ def load_model(
 
 
 def save_weights(
-    model: D4RT, path: str | Path, dtype: torch.dtype = torch.float16, metadata: Mapping[str, str] | None = None
+    model: D4RT,
+    path: str | Path,
+    dtype: torch.dtype = torch.float16,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write safetensors with the configuration inside, `path` being a file or, without a suffix, a folder.
 
     A folder gets parts of at most 15 MiB. Raises OSError.
     """
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()
+    }
     notes = {**(metadata or {}), "config": model.config.to_json(), "format": "pt"}
     path = Path(path)
     if path.suffix:
@@ -95,7 +100,9 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], ModelConfig | None]:
         raise CheckpointError(f"{path}: {error}") from error
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()
-        raise CheckpointError(f"{path}: damaged or not a weights file ({reason[0] if reason else error!r})") from error
+        raise CheckpointError(
+            f"{path}: damaged or not a weights file ({reason[0] if reason else error!r})"
+        ) from error
 
 
 def check_state(state: Mapping[str, Tensor], model: D4RT, path: Path) -> None:
@@ -139,7 +146,9 @@ def _unwrap(values: Any) -> dict[str, Tensor]:
         for key in _WRAPPERS:
             if isinstance(values.get(key), Mapping):
                 return _unwrap(values[key])
-        raise CheckpointError(f"holds no D4RT weights; first entries: {', '.join(map(str, list(values)[:3]))}")
+        raise CheckpointError(
+            f"holds no D4RT weights; first entries: {', '.join(map(str, list(values)[:3]))}"
+        )
     prefix = next(str(name) for name in values if str(name).endswith(_MARK))[: -len(_MARK)]
     rest = prefix
     while rest:

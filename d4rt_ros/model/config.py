@@ -183,7 +183,9 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
         raise ValueError(f"not an OpenD4RT model configuration: {error!r}") from error
     limit = encoder.get("max_tokens", 6144)
     if config.memory_tokens - 1 > limit:
-        raise ValueError(f"{config.memory_tokens - 1} tokens are more than the checkpoint's max_tokens {limit}")
+        raise ValueError(
+            f"{config.memory_tokens - 1} tokens are more than the checkpoint's max_tokens {limit}"
+        )
     return config
 
 

@@ -73,7 +73,7 @@ class QueryEmbedding(nn.Module):
         token = token + self.t_src_embed(queries.t_src)
         token = token + self.t_tgt_embed(queries.t_tgt)
         token = token + self.t_cam_embed(queries.t_cam)
-        token = token + self.patch_proj(patches.to(self.patch_proj[0].weight.dtype))
+        token = token + self.patch_proj(patches.to(next(self.patch_proj.parameters()).dtype))
         return self.out_norm(token)
 
 

@@ -1,4 +1,4 @@
-"""Video to tokens: tubelet patches, then frame-local and global attention in turn (paper section 2, fig. 7)."""
+"""Video to tokens: tubelet patches, then frame-local and global attention in turn (paper section 2)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """CUDA graphs of the decoder: small decodes cost one launch in place of hundreds.
 
-A graph replays fixed addresses and shapes, so queries are padded to one of a few counts, and the scene that is
-asked is first copied to where the graph reads it (once, as long as the same scene is asked again).
+A graph replays fixed addresses and shapes, so queries are padded to one of a few counts, and the scene that
+is asked is first copied to where the graph reads it (once, as long as the same scene is asked again).
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class FeedForward(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] to [..., width]."""
-        return super().forward(x.to(self[0].weight.dtype))
+        return super().forward(x.to(next(self.parameters()).dtype))
 
 
 class SelfBlock(nn.Module):

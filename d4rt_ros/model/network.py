@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ class Decoder(nn.Module):
 
     def keys_values(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of memory [B, M, width] for every block."""
-        return [block.keys_values(memory) for block in self.blocks]
+        return [block.keys_values(memory) for block in cast("list[CrossBlock]", list(self.blocks))]
 
     def forward(self, x: Tensor, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Query tokens [B, N, width] against `keys_values` to [B, N, width]."""
@@ -52,7 +53,7 @@ class Heads(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[B, N, width] to raw outputs by name; visibility and confidence are logits [B, N]."""
-        layers = [getattr(self, f"{name}_head") for name in HEADS]
+        layers: list[nn.Linear] = [getattr(self, f"{name}_head") for name in HEADS]
         weight = torch.cat([layer.weight for layer in layers])
         bias = torch.cat([layer.bias for layer in layers])
         parts = F.linear(x, weight, bias).split(list(HEADS.values()), dim=-1)
@@ -89,7 +90,7 @@ class D4RT(nn.Module):
     def answer(
         self, queries: Queries, images: Tensor, memory: list[tuple[Tensor, Tensor]]
     ) -> dict[str, Tensor]:
-        """Raw outputs for queries [B, N], given images [B, T, H, W, 3] for the patches and `Decoder.keys_values`."""
+        """Raw outputs for queries [B, N], given images [B, T, H, W, 3] and `Decoder.keys_values`."""
         x = self.query_embedder(queries, images, self.config.image_size)
         raw = self.heads(self.decoder(x, memory).to(torch.float32))
         return from_pixel(raw, queries) if self.config.relative else raw
@@ -121,9 +122,7 @@ class D4RT(nn.Module):
         self.to(torch.float32)
         for module in (self.encoder, self.memory_proj, self.query_embedder.patch_proj, self.decoder):
             for part in module.modules():
-                if isinstance(part, (nn.Linear, nn.Conv3d)):
-                    part.to(dtype)
-                elif isinstance(part, Attention):
+                if isinstance(part, (nn.Linear, nn.Conv3d)) or isinstance(part, Attention):
                     part.to(dtype)
         return self
 
@@ -152,7 +151,8 @@ class D4RT(nn.Module):
 def from_pixel(raw: dict[str, Tensor], queries: Queries) -> dict[str, Tensor]:
     """Read uv as an offset from the query's own (u, v), and xyz as a ray near the pixel's own times a depth.
 
-    Depth is an exponential, so always in front of the camera; the ray is that of a lens of 71 degrees plus an offset.
+    Depth is an exponential, so always in front of the camera; the ray is that of a lens of 70 degrees plus an
+    offset.
     """
     here = torch.stack((queries.u, queries.v), dim=-1)
     depth = raw["xyz"][..., 2:].clamp(-8, 8).exp()
@@ -166,8 +166,7 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv3d):
-        nn.init.trunc_normal_(module.weight.flatten(1), std=0.02)
-        nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, Attention):
         nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
     elif isinstance(module, nn.Embedding):
