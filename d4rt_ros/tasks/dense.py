@@ -204,8 +204,8 @@ def _far_apart(count: int) -> Tensor:
 
 
 def _on_cpu(part: PointTracks) -> PointTracks:
-    values: dict[str, Any] = {f.name: getattr(part, f.name) for f in fields(part)}
-    moved = {name: value.cpu() for name, value in values.items() if isinstance(value, Tensor)}
+    values = {f.name: getattr(part, f.name) for f in fields(part)}
+    moved: dict[str, Any] = {k: value.cpu() for k, value in values.items() if isinstance(value, Tensor)}
     return replace(part, **moved)
 
 
