@@ -1,7 +1,7 @@
 """Weights from and to files: ours (safetensors with the configuration inside) and OpenD4RT's.
 
-Nothing in a file is ever executed: pickles are read with torch's weights_only unpickler, memory-mapped, so that
-optimiser state beside the weights costs neither time nor memory.
+Nothing in a file is ever executed: pickles are read with torch's weights_only unpickler, memory-mapped, so
+that optimiser state beside the weights costs neither time nor memory.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def load_model(
     """Load a network, ready to encode.
 
     checkpoint: "builtin", a .safetensors file, a folder of .safetensors parts, or an OpenD4RT .ckpt. config:
-    only where neither the file nor a model.yaml beside it tells the sizes. Raises CheckpointError with the path
-    and the first tensors that do not fit.
+    only where neither the file nor a model.yaml beside it tells the sizes. Raises CheckpointError with the
+    path and the first tensors that do not fit.
     """
     path = BUILTIN if str(checkpoint) == "builtin" else Path(checkpoint).expanduser()
     state, found = read_state(path)

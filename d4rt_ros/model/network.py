@@ -122,7 +122,7 @@ class D4RT(nn.Module):
         self.to(torch.float32)
         for module in (self.encoder, self.memory_proj, self.query_embedder.patch_proj, self.decoder):
             for part in module.modules():
-                if isinstance(part, (nn.Linear, nn.Conv3d)) or isinstance(part, Attention):
+                if isinstance(part, (nn.Linear, nn.Conv3d, Attention)):
                     part.to(dtype)
         return self
 

@@ -27,8 +27,8 @@ class Scene:
     """The frames of a window and the decoder's keys and values of them.
 
     frames: [T, 3, H, W] uint8 as given, or [B, T, 3, H, W] for a batch of windows. images: what colour
-    patches are cut from, [B, T, h, w, 3], float in 0..1 or uint8. memory: keys and values [B, heads, tokens, d]
-    of every decoder block. Index a batch (`scene[b]`) to get the scene of one window.
+    patches are cut from, [B, T, h, w, 3], float in 0..1 or uint8. memory: keys and values
+    [B, heads, tokens, d] of every decoder block. Index a batch (`scene[b]`) to get the scene of one window.
     """
 
     model: D4RT
