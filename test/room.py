@@ -1,4 +1,4 @@
-"""A room with balls that answers queries exactly, cheap enough for thousands of windows: the network's stand-in."""
+"""A room with balls that answers queries exactly, cheap enough for thousands of windows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,12 @@ def camera_path(time: Array) -> Array:
     c, s, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
     zero = np.zeros_like(c)
     poses[:, :3, :3] = np.stack(
-        [np.stack([c, s * sp, s * cp], -1), np.stack([zero, cp, -sp], -1), np.stack([-s, c * sp, c * cp], -1)], 1
+        [
+            np.stack([c, s * sp, s * cp], -1),
+            np.stack([zero, cp, -sp], -1),
+            np.stack([-s, c * sp, c * cp], -1),
+        ],
+        1,
     )
     return poses
 
@@ -43,9 +48,9 @@ def camera_path(time: Array) -> Array:
 class Room:
     """SceneLike of the frames at some stamps; everything known in closed form.
 
-    unit: scene units per metre (a network's scale is arbitrary). noise: relative error of xyz. outliers: share
-    of the answers that are nonsense. confidence: what it says of every answer. intrinsics: the lens that it
-    believes in; the answers keep z and the pixel.
+    unit: scene units per metre (a network's scale is arbitrary). noise: relative error of xyz. outliers:
+    share of the answers that are nonsense. confidence: what it says of every answer. intrinsics: the lens
+    that it believes in; the answers keep z and the pixel.
     """
 
     stamps: tuple[int, ...]
@@ -88,7 +93,10 @@ class Room:
             raise ValueError("u or v of a query is not finite")
         u, v = queries.u.double().numpy(), queries.v.double().numpy()
         src, tgt, cam = (t.numpy() for t in (queries.t_src, queries.t_tgt, queries.t_cam))
-        if min(src.min(), tgt.min(), cam.min()) < 0 or max(src.max(), tgt.max(), cam.max()) >= self.num_frames:
+        if (
+            min(src.min(), tgt.min(), cam.min()) < 0
+            or max(src.max(), tgt.max(), cam.max()) >= self.num_frames
+        ):
             raise ValueError("time index out of range")
         pixel = np.stack([u * SIZE[1], v * SIZE[0], np.ones_like(u)], -1)
         ray = np.einsum("nij,nj->ni", self.poses[src, :3, :3], pixel @ np.linalg.inv(K).T)

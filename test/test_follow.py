@@ -41,7 +41,7 @@ class Walk:
         return tracks
 
     def in_world(self, tracks: Tracks) -> np.ndarray:
-        """[T, N, 3] positions in the true world, metres (the segment's unit is a metre: scene 0 has unit 1)."""
+        """[T, N, 3] positions in the true world, metres (so is the segment's unit: scene 0 has unit 1)."""
         world = transform_points(self.placed.poses[-1], tracks.xyz.reshape(-1, 3))
         back = camera_path(np.zeros(1))[0] @ invert(WORLD_FROM_FIRST)
         return transform_points(back, world).reshape(tracks.xyz.shape)
@@ -81,7 +81,7 @@ def test_a_moving_point_is_followed_with_its_velocity() -> None:
 
 
 def test_a_hidden_point_is_carried_and_found_again() -> None:
-    """A ball passes in front for more than a window: unseen with visibility 0, then seen again, never lost."""
+    """A ball passes in front for more than a window: unseen with visibility 0, then seen again."""
     walk = Walk(balls=(Ball((-2.2, 0, 2.5), (1.6, 0, 0), 0.9),))
     ids = walk.add(0, [[0.5, 0.5]])
     truth = hit(walk.scene, 0, 0.5, 0.5)
@@ -128,7 +128,9 @@ def test_the_limit_is_refused_in_a_sentence() -> None:
     assert len(walk.step(0, fill=True)) == 9
     walk.add(7, [[0.1 * i, 0.5] for i in range(1, 6)])
     assert len(walk.follower) == 10 and walk.follower.asked == 5
-    with pytest.raises(ValueError, match="6 more points cannot be followed: 5 are, and tracks.max_points is 10"):
+    with pytest.raises(
+        ValueError, match="6 more points cannot be followed: 5 are, and tracks.max_points is 10"
+    ):
         walk.add(7, [[0.1 * i, 0.5] for i in range(1, 7)])
     with pytest.raises(ValueError, match="u is 1.5"):
         walk.add(7, [[1.5, 0.5]])

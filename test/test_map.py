@@ -6,6 +6,7 @@ import numpy as np
 
 from d4rt_ros.stream.map import VoxelMap
 
+
 def grey(count: int, value: int = 128) -> np.ndarray:
     """Colours."""
     return np.full((count, 3), value, np.uint8)

@@ -112,7 +112,9 @@ def test_a_window_gives_everything_in_metres() -> None:
 
 def pixels() -> tuple[np.ndarray, np.ndarray]:
     """u, v [H, W] of the pixel centres."""
-    v, u = np.meshgrid((np.arange(SIZE[0]) + 0.5) / SIZE[0], (np.arange(SIZE[1]) + 0.5) / SIZE[1], indexing="ij")
+    v, u = np.meshgrid(
+        (np.arange(SIZE[0]) + 0.5) / SIZE[0], (np.arange(SIZE[1]) + 0.5) / SIZE[1], indexing="ij"
+    )
     return u.astype(np.float32), v.astype(np.float32)
 
 
@@ -121,7 +123,9 @@ def test_only_what_is_wanted_is_computed() -> None:
     pipeline = make()
     result = pipeline.process(window(0), NOTHING)
     assert result.poses is not None
-    assert all(getattr(result, name) is None for name in ("depth", "points", "dynamic", "map_points", "tracks"))
+    assert all(
+        getattr(result, name) is None for name in ("depth", "points", "dynamic", "map_points", "tracks")
+    )
     asked = sum(result.scene.scene.decoded)
     depth = pipeline.process(window(4), frozenset({"depth"}))
     assert depth.depth is not None and depth.points is None
@@ -146,7 +150,7 @@ def test_unsure_pixels_are_nan_and_left_out() -> None:
 
 
 def test_given_intrinsics_correct_the_networks_lens() -> None:
-    """A network that believes in a lens of twice the focal length: z is kept, x and y are those of the true lens."""
+    """A network that believes in twice the focal length: z is kept, x and y are those of the true lens."""
     wrong = np.array(K)
     wrong[:2, :2] *= 2
     result = make(Rooms(intrinsics=wrong)).process(window(0, intrinsics=K))
@@ -316,7 +320,7 @@ def test_refusals_are_notes(model: Rooms | str, words: str) -> None:
 
 
 def test_all_points_hidden_gives_no_false_tracks() -> None:
-    """Depth and pose do not need visibility; tracks say that nothing is seen, motion that nothing can be judged."""
+    """Depth and pose need no visibility; tracks say that nothing is seen, motion that nothing is judged."""
     result = make(Rooms(hidden=True)).process(window(0))
     check_sound(result)
     assert result.poses is not None and (result.tracks.visibility < 0.5).all()
@@ -458,13 +462,15 @@ def test_a_restored_pipeline_goes_on_as_if_nothing_had_happened() -> None:
     two = make(Rooms(balls=(BALL,)), **settings)
     two.restore(one.state(), true_depth(8))
     a, b = one.process(true_depth(12)), two.process(true_depth(12))
-    assert np.allclose(a.poses, b.poses, atol=1e-9) and a.segment == b.segment and a.scale_state == b.scale_state
+    assert (
+        np.allclose(a.poses, b.poses, atol=1e-9) and a.segment == b.segment and a.scale_state == b.scale_state
+    )
     assert np.allclose(a.map_points.xyz, b.map_points.xyz) and a.tracks.ids.tolist() == b.tracks.ids.tolist()
     assert np.allclose(a.covariance, b.covariance, atol=1e-12) and a.notes == b.notes
 
 
 def test_the_network_runs_behind_the_worker() -> None:
-    """Random weights: what it says means nothing, but it says it in shape, and services are answered from it."""
+    """Random weights: what it says means nothing, but has its shape, and services are answered from it."""
     torch.manual_seed(0)
     config = ModelConfig(frames=8, image_size=(16, 16), vit_width=32, vit_depth=2, dec_width=32, dec_depth=1)
     pipeline = Pipeline(D4RT(config).eval(), StreamSettings(points_stride=4, points_min_confidence=0.0))

@@ -51,7 +51,9 @@ def test_too_few_depths_say_so() -> None:
     measured = np.full(100, np.nan)
     measured[:5] = 1.0
     estimator.depth(np.ones(100), measured, np.ones(100))
-    assert not estimator.get().metric and "5 of 100 points have a depth, 20 are needed" in estimator.get().state
+    assert (
+        not estimator.get().metric and "5 of 100 points have a depth, 20 are needed" in estimator.get().state
+    )
     estimator.depth(np.ones(100), np.full(100, 3.0), np.ones(100))
     sure = estimator.get()
     estimator.missing("this window has no depth image")

@@ -225,7 +225,9 @@ def test_a_large_request_does_not_hold_up_small_ones() -> None:
     scene = CountingScene()
     with running() as b:
         b.block()
-        futures = [b.worker.submit_decode(scene, Points(torch.zeros(n), torch.zeros(n))) for n in (1, 20_000, 2, 3)]
+        futures = [
+            b.worker.submit_decode(scene, Points(torch.zeros(n), torch.zeros(n))) for n in (1, 20_000, 2, 3)
+        ]
         b.pipeline.gate.set()
         wait(futures, 5)
         assert sorted(scene.sizes) == [1, 5, 20_000]
@@ -236,7 +238,9 @@ def test_a_failing_decode_fails_only_its_own_future() -> None:
     scene = CountingScene()
     with running() as b:
         b.block()
-        futures = [b.worker.submit_decode(scene, Points(torch.tensor([u]), torch.zeros(1))) for u in (0.1, 3.0, 0.3)]
+        futures = [
+            b.worker.submit_decode(scene, Points(torch.tensor([u]), torch.zeros(1))) for u in (0.1, 3.0, 0.3)
+        ]
         b.pipeline.gate.set()
         assert futures[0].result(5).xyz[0, 0].item() == pytest.approx(0.2)
         with pytest.raises(ValueError, match="outside 0..1"):
@@ -246,7 +250,7 @@ def test_a_failing_decode_fails_only_its_own_future() -> None:
 
 
 def test_a_failing_window_or_callback_is_told_and_the_worker_goes_on() -> None:
-    """A window that raises, and a publisher that raises: a sentence each, and the next window is processed."""
+    """A window that raises, a publisher that raises: a sentence each, and the next window is processed."""
     with running() as b:
         b.pipeline.fail = True
         b.worker.submit_window(window(1))

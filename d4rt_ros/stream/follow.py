@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from d4rt_ros.model.pixels import pixel_grid
+from d4rt_ros.stream.followed import Followed, TrackTable, advance
 from d4rt_ros.stream.join import Placed
 from d4rt_ros.stream.results import Tracks
 from d4rt_ros.tasks.depth import depth_at
@@ -23,46 +24,13 @@ SAME_DEPTH = 0.1  # relative difference of depth up to which what is seen at a p
 _LAST_ID = 2**32 - 1
 
 
-@dataclass
-class _Points:
-    """N followed points; the world is that of the segment, in its units."""
-
-    ids: np.ndarray  # [N] int64
-    asked: np.ndarray  # [N] bool: a user asked for it; else it fills the grid
-    stamp: np.ndarray  # [N] int64: where it was seen last ...
-    uv: np.ndarray  # [N, 2] float64: ... and at which pixel
-    world: np.ndarray  # [N, 3] float64: last known position, NaN where not known
-    velocity: np.ndarray  # [N, 3] float64, units per second; 0 for points that stand still
-    known: np.ndarray  # [N] int64: stamp of that position
-
-    @staticmethod
-    def new(ids: np.ndarray, asked: bool, stamp: int, uv: np.ndarray) -> _Points:
-        """Points just seen, of which nothing else is known."""
-        count = len(ids)
-        unknown = np.full((count, 3), np.nan)
-        stamps = np.full(count, stamp, np.int64)
-        return _Points(ids, np.full(count, asked), stamps, uv, unknown, np.zeros((count, 3)), stamps.copy())
-
-    def take(self, index: np.ndarray) -> _Points:
-        """Some of the points."""
-        return _Points(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    def join(self, other: _Points) -> _Points:
-        """These points and others."""
-        return _Points(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
-
-    def predicted(self, stamp: int) -> np.ndarray:
-        """[N, 3] where they should be at a time."""
-        return np.asarray(self.world + self.velocity * ((stamp - self.known) / 1e9)[:, None])
-
-
 class Follower:
     """Followed points of one stream.
 
-    A point is followed inside a window from the newest frame in which it was seen. If the next window does not
-    hold that frame, the point is looked for where it should be (it stands still, or goes on as it went): where
-    the depth there is its own, it is seen again. Until then it is carried along unseen, with visibility and
-    confidence 0. Points that nobody asked for fill a grid in the newest image and are replaced when lost.
+    A point is followed inside a window from the newest frame in which it was seen. If the next window does
+    not hold that frame, the point is looked for where it should be (it stands still, or goes on as it went):
+    where the depth there is its own, it is seen again. Until then it is carried along unseen, with visibility
+    and confidence 0. Points that nobody asked for fill a grid in the newest image, replaced when lost.
 
     Args:
         grid: cells per image side that are kept filled; 0: none.
@@ -77,7 +45,7 @@ class Follower:
 
     def clear(self) -> None:
         """Give all points up."""
-        self._points = _Points.new(np.zeros(0, np.int64), False, 0, np.zeros((0, 2)))
+        self._points = Followed.new(np.zeros(0, np.int64), False, 0, np.zeros((0, 2)))
 
     def __len__(self) -> int:
         """Number of followed points."""
@@ -89,7 +57,13 @@ class Follower:
         return int(self._points.asked.sum())
 
     def add(
-        self, u: np.ndarray, v: np.ndarray, frame: int, scene: SceneLike, placed: Placed | None, min_speed: float
+        self,
+        u: np.ndarray,
+        v: np.ndarray,
+        frame: int,
+        scene: SceneLike,
+        placed: Placed | None,
+        min_speed: float,
     ) -> np.ndarray:
         """Follow points from now on.
 
@@ -112,9 +86,11 @@ class Follower:
                 f"{len(u)} more points cannot be followed: {self.asked} are, and tracks.max_points is "
                 f"{self._max_points}"
             )
-        new = _Points.new(self._ids(len(u)), True, scene.stamps[frame], np.stack([u, v], -1).astype(np.float64))
+        new = Followed.new(
+            self._ids(len(u)), True, scene.stamps[frame], np.stack([u, v], -1).astype(np.float64)
+        )
         found = self._track(scene, new)
-        _advance(new, np.arange(len(u)), found, scene, placed, min_speed)
+        advance(new, np.arange(len(u)), found, scene, placed, min_speed)
         kept = np.flatnonzero(self._points.asked)
         fill = np.flatnonzero(~self._points.asked)[: self._max_points - len(kept) - len(u)]
         self._points = self._points.take(np.concatenate([kept, fill])).join(new)
@@ -156,12 +132,12 @@ class Follower:
         keep = here | (points.asked & ~lost)
         points, here = points.take(np.flatnonzero(keep)), here[keep]
         index = np.flatnonzero(here)
-        table = _Table(scene, placed, len(points.ids))
+        table = TrackTable(scene, placed, len(points.ids))
         table.carry(points, np.flatnonzero(~here))
         seen = np.zeros(0, bool)
         if len(index):
             found = self._track(scene, points.take(index))
-            seen = _advance(points, index, found, scene, placed, min_speed)
+            seen = advance(points, index, found, scene, placed, min_speed)
             table.write(index, found)
         if fill and self._grid:
             points, table = self._fill(points, table, scene, placed, min_speed)
@@ -170,12 +146,16 @@ class Follower:
         unseen[len(here) :] = False
         self._points = points.take(np.flatnonzero(~unseen))
         count = int(lost.sum())
-        note = f"{count} followed points were lost: they were out of sight when the segment ended" if count else ""
+        note = (
+            f"{count} followed points were lost: they were out of sight when the segment ended"
+            if count
+            else ""
+        )
         return table.tracks(points.ids), note
 
     def _fill(
-        self, points: _Points, table: _Table, scene: SceneLike, placed: Placed | None, min_speed: float
-    ) -> tuple[_Points, _Table]:
+        self, points: Followed, table: TrackTable, scene: SceneLike, placed: Placed | None, min_speed: float
+    ) -> tuple[Followed, TrackTable]:
         """Begin points in the cells of the newest image that hold none in sight."""
         sight = (table.visibility[-1] >= VISIBLE) & np.isfinite(table.uv[-1]).all(-1)
         cell = np.clip(np.nan_to_num(table.uv[-1, sight]) * self._grid, 0, self._grid - 1).astype(np.int64)
@@ -187,9 +167,9 @@ class Follower:
         if not len(chosen):
             return points, table
         uv = np.stack([u, v], -1)[chosen].astype(np.float64)
-        new = _Points.new(self._ids(len(chosen)), False, scene.stamps[-1], uv)
+        new = Followed.new(self._ids(len(chosen)), False, scene.stamps[-1], uv)
         found = self._track(scene, new)
-        _advance(new, np.arange(len(chosen)), found, scene, placed, min_speed)
+        advance(new, np.arange(len(chosen)), found, scene, placed, min_speed)
         return points.join(new), table.extended(found)
 
     def _ids(self, count: int) -> np.ndarray:
@@ -198,7 +178,7 @@ class Follower:
         self._next_id += count
         return ids
 
-    def _track(self, scene: SceneLike, points: _Points) -> PointTracks:
+    def _track(self, scene: SceneLike, points: Followed) -> PointTracks:
         """The points through the window, in the newest camera."""
         where = {stamp: i for i, stamp in enumerate(scene.stamps)}
         source = torch.tensor([where[int(s)] for s in points.stamp], dtype=torch.int64)
@@ -206,12 +186,14 @@ class Follower:
         return tracks(scene, uv[:, 0], uv[:, 1], source, frame="world", reference=scene.num_frames - 1)
 
     def _find_again(
-        self, points: _Points, which: np.ndarray, scene: SceneLike, placed: Placed, intrinsics: Array
+        self, points: Followed, which: np.ndarray, scene: SceneLike, placed: Placed, intrinsics: Array
     ) -> None:
         """Give lost points a new place to be followed from, in the newest frame that shows them."""
         height, width = scene.image_size
         for frame in reversed(range(scene.num_frames)):
-            which = which[np.isfinite(points.world[which]).all(-1) & ~np.isin(points.stamp[which], scene.stamps)]
+            which = which[
+                np.isfinite(points.world[which]).all(-1) & ~np.isin(points.stamp[which], scene.stamps)
+            ]
             place = transform_points(
                 invert(placed.poses[frame]), points.take(which).predicted(scene.stamps[frame])
             )
@@ -230,99 +212,10 @@ class Follower:
 
     def state(self) -> dict[str, np.ndarray]:
         """What is carried from window to window."""
-        kept = {f"follow_{f.name}": getattr(self._points, f.name) for f in fields(_Points)}
+        kept = {f"follow_{f.name}": getattr(self._points, f.name) for f in fields(Followed)}
         return {**kept, "follow_next_id": np.array(self._next_id)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state."""
-        self._points = _Points(*(np.array(state[f"follow_{f.name}"]) for f in fields(_Points)))
+        self._points = Followed(*(np.array(state[f"follow_{f.name}"]) for f in fields(Followed)))
         self._next_id = int(state["follow_next_id"])
-
-
-class _Table:
-    """Tracks being filled in, [T, N]; lengths in units of the segment where placed, else of the scene."""
-
-    def __init__(self, scene: SceneLike, placed: Placed | None, count: int) -> None:
-        """Nothing answered."""
-        self.scene, self.placed = scene, placed
-        self.unit = placed.scale if placed is not None else 1.0
-        shape = (scene.num_frames, count)
-        self.xyz = np.full((*shape, 3), np.nan, np.float32)
-        self.uv = np.full((*shape, 2), np.nan, np.float32)
-        self.visibility, self.confidence = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self.velocity = np.full((count, 3), np.nan, np.float32)
-
-    def write(self, index: np.ndarray, found: PointTracks) -> None:
-        """Answers for the points at these columns."""
-        answered = found.answered.cpu().numpy()[..., None]
-        self.xyz[:, index] = np.where(answered, found.xyz.cpu().numpy() * self.unit, np.nan)
-        self.uv[:, index] = np.where(answered, found.uv.cpu().numpy(), np.nan)
-        self.visibility[:, index] = np.where(answered[..., 0], found.visibility.cpu().numpy(), 0)
-        self.confidence[:, index] = np.where(answered[..., 0], found.confidence.cpu().numpy(), 0)
-        self.velocity[index] = _velocity(found, self.scene.stamps) * self.unit
-
-    def carry(self, points: _Points, index: np.ndarray) -> None:
-        """Where points that are out of sight should be."""
-        if self.placed is None or not len(index):
-            return
-        newest = invert(self.placed.poses[-1])
-        for frame, stamp in enumerate(self.scene.stamps):
-            self.xyz[frame, index] = transform_points(newest, points.take(index).predicted(stamp))
-        self.velocity[index] = points.velocity[index] @ self.placed.poses[-1, :3, :3]
-
-    def extended(self, found: PointTracks) -> _Table:
-        """With more points behind."""
-        old, new = self.xyz.shape[1], found.xyz.shape[1]
-        table = _Table(self.scene, self.placed, old + new)
-        for name in ("xyz", "uv", "visibility", "confidence"):
-            getattr(table, name)[:, :old] = getattr(self, name)
-        table.velocity[:old] = self.velocity
-        table.write(np.arange(old, old + new), found)
-        return table
-
-    def tracks(self, ids: np.ndarray) -> Tracks:
-        """As a result."""
-        arrays = (self.xyz, self.uv, self.visibility, self.confidence, self.velocity)
-        return Tracks(self.scene.stamps, ids, *arrays, False, "camera")
-
-
-def _velocity(found: PointTracks, stamps: tuple[int, ...]) -> np.ndarray:
-    """[N, 3] scene units per second, by a line through each track weighted by confidence; NaN where unanswered."""
-    time = np.array([(stamp - stamps[-1]) / 1e9 for stamp in stamps])[:, None]
-    weight = np.where(found.answered.cpu().numpy(), found.confidence.double().cpu().numpy(), 0.0)
-    xyz = found.xyz.double().cpu().numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = (weight / weight.sum(0))[..., None]
-        lag = time - (share[..., 0] * time).sum(0)
-        moved = xyz - (share * xyz).sum(0)
-        speed = (share * lag[..., None] * moved).sum(0) / (share[..., 0] * lag**2).sum(0)[:, None]
-    return np.where(np.isfinite(speed), speed, np.nan)
-
-
-def _advance(
-    points: _Points, index: np.ndarray, found: PointTracks, scene: SceneLike, placed: Placed | None, min_speed: float
-) -> np.ndarray:
-    """Note where the tracked points (at `index`) were seen and are now; returns which of them were seen at all."""
-    answered = found.answered.cpu().numpy()
-    visible = answered & (found.visibility.cpu().numpy() >= VISIBLE)
-    uv = found.uv.double().cpu().numpy()
-    visible &= (uv >= 0).all(-1) & (uv <= 1).all(-1)
-    count = scene.num_frames
-    newest = count - 1 - visible[::-1].argmax(0)
-    seen = visible.any(0)
-    column = np.flatnonzero(seen)
-    points.stamp[index[column]] = np.asarray(scene.stamps)[newest[column]]
-    points.uv[index[column]] = uv[newest[column], column]
-    if placed is None:
-        points.world[index] = np.nan
-        return seen
-    known = answered.any(0)
-    column = np.flatnonzero(known)
-    latest = (count - 1 - answered[::-1].argmax(0))[column]
-    place = found.xyz.double().cpu().numpy()[latest, column] * placed.scale
-    points.world[index[column]] = transform_points(placed.poses[-1], place)
-    points.known[index[column]] = np.asarray(scene.stamps)[latest]
-    speed = np.nan_to_num(_velocity(found, scene.stamps)[column]) * placed.scale @ placed.poses[-1, :3, :3].T
-    fast = np.linalg.norm(speed, axis=-1, keepdims=True) >= min_speed
-    points.velocity[index[column]] = np.where(fast, speed, 0.0)
-    return seen

@@ -15,7 +15,7 @@ class Frame:
         stamp: time of exposure, integer nanoseconds.
         image: [H, W, 3] uint8, RGB.
         frame_id: name of the camera's optical frame, from the image's header.
-        intrinsics: [3, 3] K in pixels, pixel centres at integer + .5, of this (undistorted) image; None: unknown.
+        intrinsics: [3, 3] K in pixels, centres at integer + .5, of this (undistorted) image; None: unknown.
         depth: [H, W] float32 metres along the optical axis, NaN where invalid; None: not given.
         odometry: [4, 4] odom_from_camera (optical frame), metres; None: not given.
     """

@@ -81,7 +81,8 @@ class History:
             if stamp not in known:
                 near = min(known, key=lambda k, s=stamp: abs(k - s))  # type: ignore[misc]
                 raise NotHeld(
-                    f"stamp {seconds(stamp)} is not that of a held frame, the nearest is {seconds(near)}; {spans}"
+                    f"stamp {seconds(stamp)} is not that of a held frame, the nearest is {seconds(near)}; "
+                    f"{spans}"
                 )
         raise NotHeld(
             f"stamps {seconds(min(asked))} and {seconds(max(asked))} are not in one held window of "

@@ -121,7 +121,11 @@ class Joiner:
         if not track.ok:
             self._last = None
             return Unplaced(max(self._segment, 0), f"camera motion not found: {track.reason}")
-        note = "" if self._end is None or last is not None else "new segment: the last window had no camera motion"
+        note = (
+            ""
+            if self._end is None or last is not None
+            else "new segment: the last window had no camera motion"
+        )
         placed = None
         if last is not None:
             placed, note = self._join(last, scene, track, shared)
@@ -146,7 +150,7 @@ class Joiner:
         return kept
 
     def restore(self, state: Mapping[str, np.ndarray], scene: SceneLike) -> Placed | None:
-        """Go on from a state; `scene` is the last window. Returns that window as placed, None if it was not."""
+        """Go on from a state; `scene` is the last window. Returns it as it was placed, None if it was not."""
         self._segment, self._end, self._last = int(state["join_segment"]), state.get("join_end"), None
         if "join_world" in state:
             world, poses, covariance = (state[f"join_{name}"] for name in ("world", "poses", "covariance"))
@@ -199,7 +203,7 @@ def _shared(last: SceneLike, scene: SceneLike) -> list[tuple[int, int]]:
 
 
 def _points(scene: SceneLike, frames: list[int], camera: int, grid: int) -> tuple[Array, Array]:
-    """What a grid of pixels of each frame shows at its own time, in one camera: xyz [N, 3], confidence [N]."""
+    """What a grid of pixels shows in each frame, in one camera: xyz [N, 3] and confidence [N]."""
     u, v = pixel_grid(grid, grid, scene.device)
     time = torch.tensor(frames, device=scene.device)[:, None]
     answers = ask(scene, u, v, time, time, camera)
@@ -226,7 +230,7 @@ def _filled(track: CameraTrack) -> Array:
 
 
 def _carried(covariance: Array, arms: Array) -> Array:
-    """What a pose's covariance [6, 6] means [N, 6, 6] at arms [N, 3] from it: its rotation moves what is far."""
+    """A pose's covariance [6, 6] seen at arms [N, 3] from it, [N, 6, 6]: its rotation moves what is far."""
     lever = np.tile(np.eye(6), (len(arms), 1, 1))
     x, y, z = arms.T
     lever[:, 0, 4], lever[:, 0, 5] = z, -y

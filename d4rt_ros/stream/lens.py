@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class CalibratedScene:
     """A scene seen through the lens that the camera is known to have.
 
-    The network guesses the lens along with the scene. Where the true one is known, the depth z of every answer is
-    kept and its x, y are moved so that the point still projects to the same pixel: xyz' = inv(K) K_guessed xyz.
-    Displacements follow by the same linear map, normals by its inverse transpose. Where a query asks for the
-    very pixel (t_src = t_tgt = t_cam) x and y come from the pixel's ray exactly.
+    The network guesses the lens along with the scene. Where the true one is known, the depth z of every
+    answer is kept, and x, y are moved so that the point still projects to the same pixel:
+    xyz' = inv(K) K_guessed xyz. Displacements follow by the same linear map, normals by its inverse transpose.
+    Where a query asks for the very pixel (t_src = t_tgt = t_cam) x and y come from the pixel's ray exactly.
 
     Attributes:
         scene: answers with the network's lens.
@@ -61,7 +61,9 @@ class CalibratedScene:
         """Answers to queries [N], moved onto the known lens. Raises what the scene raises."""
         answers = self.scene.decode(queries)
         like = answers.xyz
-        move = torch.as_tensor(np.linalg.solve(self.given, self.guessed), dtype=like.dtype, device=like.device)
+        move = torch.as_tensor(
+            np.linalg.solve(self.given, self.guessed), dtype=like.dtype, device=like.device
+        )
         xyz = like @ move.T
         ray = torch.as_tensor(np.linalg.inv(self.given), dtype=like.dtype, device=like.device)
         height, width = self.image_size

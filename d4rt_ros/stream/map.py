@@ -77,6 +77,6 @@ class VoxelMap:
         """[N] number of each point's cube; negative for points out of reach or not finite."""
         with np.errstate(invalid="ignore"):
             index = np.floor(np.asarray(xyz, np.float64) / self._side)
-            ok = (np.abs(index) < _REACH).all(-1)
+            ok: np.ndarray = np.asarray((np.abs(index) < _REACH).all(-1))
         whole = np.where(ok[:, None], index, 0).astype(np.int64) + _REACH
         return np.where(ok, (whole[:, 0] << 42) | (whole[:, 1] << 21) | whole[:, 2], -1)

@@ -53,7 +53,7 @@ def run_decodes(jobs: list[DecodeJob]) -> tuple[list[Answers | Exception], int]:
 
 
 def _groups(jobs: list[DecodeJob]) -> list[list[int]]:
-    """Indices of jobs on the same scene, in order, together at most MERGE_POINTS queries where more than one."""
+    """Indices of jobs on one scene, in order; where more than one, together at most MERGE_POINTS queries."""
     groups: list[list[int]] = []
     open_group: dict[int, tuple[list[int], int]] = {}
     for i, job in enumerate(jobs):

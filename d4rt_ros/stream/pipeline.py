@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ import torch
 from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.stream.follow import Follower
 from d4rt_ros.stream.frames import Window
+from d4rt_ros.stream.gauge import Gauge
 from d4rt_ros.stream.history import History
 from d4rt_ros.stream.join import Joiner, Placed, Unplaced
 from d4rt_ros.stream.lens import CalibratedScene
 from d4rt_ros.stream.map import VoxelMap
+from d4rt_ros.stream.report import Report
 from d4rt_ros.stream.results import Cloud, Tracks, WindowResult
 from d4rt_ros.stream.scale import Scale, ScaleEstimator
 from d4rt_ros.stream.settings import StreamSettings
@@ -46,62 +48,8 @@ def _nothing() -> None:
     """Nobody waits between the steps."""
 
 
-@dataclass
-class _Gauge:
-    """From the units of the segment to those of the results: x -> offset + factor x."""
-
-    factor: float = 1.0
-    offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
-
-    def change(self, factor: float, fixed: np.ndarray) -> None:
-        """Another factor, with one position [3] of the segment staying where it is."""
-        self.offset = self.offset + (self.factor - factor) * fixed
-        self.factor = factor
-
-    def points(self, xyz: np.ndarray) -> np.ndarray:
-        """[..., 3] points."""
-        return np.asarray(self.offset + self.factor * xyz)
-
-    def poses(self, poses: np.ndarray) -> np.ndarray:
-        """[T, 4, 4] poses."""
-        moved = np.array(poses)
-        moved[:, :3, 3] = self.points(moved[:, :3, 3])
-        return moved
-
-    def covariance(self, covariance: np.ndarray) -> np.ndarray:
-        """[T, 6, 6] covariances of poses."""
-        unit = np.array([self.factor] * 3 + [1.0] * 3)
-        return np.asarray(covariance * unit * unit[:, None])
-
-
-@dataclass
-class _Report:
-    """Notes and times of one window; steps that fail become notes."""
-
-    between: Callable[[], None]
-    notes: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def note(self, sentence: str) -> None:
-        """Add a sentence; an empty one is none."""
-        if sentence:
-            self.notes.append(sentence)
-
-    def step(self, name: str, work: Callable[[], Any]) -> Any:
-        """What the work gives; None and a note if it fails. Others have their turn afterwards."""
-        started = time.perf_counter()
-        result = None
-        try:
-            result = work()
-        except Exception as error:  # one output that fails must not take the others with it
-            self.note(f"{name} failed: {type(error).__name__}: {error}")
-        self.seconds[name] = time.perf_counter() - started
-        self.between()
-        return result
-
-
 class Pipeline:
-    """Windows of one camera to results. All methods belong on one thread; only `history` may be read by others.
+    """Windows of one camera to results. All methods belong on one thread; others may read `history` only.
 
     Args:
         model: encodes windows.
@@ -118,7 +66,7 @@ class Pipeline:
         self._scale = ScaleEstimator(settings.scale_source, settings.scale_value)
         self._map = VoxelMap(settings.map_max_points)
         self._follower = Follower(settings.tracks_grid, settings.tracks_max_points)
-        self._gauge = _Gauge()
+        self._gauge = Gauge()
         self._placed: dict[int, Placed] = {}  # by the newest stamp, of the windows in history
         self._segment = 0
         self._newest: Window | None = None
@@ -148,7 +96,7 @@ class Pipeline:
             DeviceOutOfMemory: the window cannot be encoded on this device.
             ValueError: the model takes no such window.
         """
-        report = _Report(between)
+        report = Report(between)
         window = self._linked(window, report)
         started = time.perf_counter()
         scene = self._encode(window)
@@ -158,7 +106,9 @@ class Pipeline:
         placed = self._place(scene, window, report)
         scale = report.step("scale", lambda: self._measure(scene, placed, window)) or self._scale.get()
         if not isinstance(placed, Placed):
-            scale = replace(scale, metric=False, state=f"{scale.state}; this window is not placed in the world")
+            scale = replace(
+                scale, metric=False, state=f"{scale.state}; this window is not placed in the world"
+            )
         factor = 1.0
         if isinstance(placed, Placed):
             self._gauge.change(scale.metres_per_unit, placed.poses[placed.reference, :3, 3])
@@ -187,7 +137,12 @@ class Pipeline:
         return result
 
     def follow(self, u: np.ndarray, v: np.ndarray, stamp: int) -> np.ndarray:
-        """Follow points, seen at pixels u, v [N] (0..1) of the frame with this stamp (0: the newest), from now on.
+        """Follow points from now on.
+
+        Args:
+            u: [N] 0..1, where the points are seen in the (undistorted) image.
+            v: [N].
+            stamp: of that image, nanoseconds; 0: the newest.
 
         Returns:
             [N] int64 ids.
@@ -208,7 +163,10 @@ class Pipeline:
     def state(self) -> dict[str, np.ndarray]:
         """What is carried from window to window, but for the last window itself (see restore)."""
         parts = (self._joiner, self._scale, self._map, self._follower)
-        gauge = {"gauge": np.array([self._gauge.factor, *self._gauge.offset]), "segment": np.array(self._segment)}
+        gauge = {
+            "gauge": np.array([self._gauge.factor, *self._gauge.offset]),
+            "segment": np.array(self._segment),
+        }
         return {name: value for part in parts for name, value in part.state().items()} | gauge
 
     def restore(self, state: Mapping[str, np.ndarray], window: Window) -> None:
@@ -218,34 +176,34 @@ class Pipeline:
             DeviceOutOfMemory, ValueError: as process does.
         """
         self.reset()
-        report = _Report(_nothing)
+        report = Report(_nothing)
         scene, _, _ = self._camera(self._encode(window), window, report)
         self._joiner.restore(state, scene)
         for part in (self._scale, self._map, self._follower):
             part.restore(state)
         factor, *offset = state["gauge"]
-        self._gauge = _Gauge(float(factor), np.array(offset))
+        self._gauge = Gauge(float(factor), np.array(offset))
         self._segment, self._newest, self._starts = int(state["segment"]), window, False
 
-    def _linked(self, window: Window, report: _Report) -> Window:
+    def _linked(self, window: Window, report: Report) -> Window:
         """The window as a continuation of the last one: linked by frames, or the start of a segment."""
         last = self._newest
         if self._starts or last is None:
             window = replace(window, starts_segment=True)
         if window.starts_segment:
             self._follower.leave_segment()
-            self._gauge = _Gauge()
+            self._gauge = Gauge()
             report.note(f"new segment: {window.reason}" if window.reason else "")
             if last is not None and window.stamps[0] <= last.stamps[-1]:
                 self.history.clear()  # time went back: a stamp must not mean two images
         elif last is not None and window.stamps[0] > last.stamps[-1]:
-            # Windows were dropped while the device was busy. Some frames of the last one in front of the newest
-            # ones keep the world together.
+            # Windows were dropped while the device was busy. Some frames of the last one in front of the
+            # newest ones keep the world together.
             count = max(1, len(window.frames) // 4)
             window = replace(window, frames=last.frames[-count:] + window.frames[count:])
             report.note(
-                f"the device is slower than the camera: {count} frames of the last window link this one to it; "
-                "raise window.stride or window.frame_step"
+                f"the device is slower than the camera: {count} frames of the last window link this one to "
+                "it; raise window.stride or window.frame_step"
             )
         self._starts = False
         return window
@@ -263,7 +221,7 @@ class Pipeline:
         return ThriftyScene(scene, self._limit)
 
     def _camera(
-        self, scene: SceneLike, window: Window, report: _Report
+        self, scene: SceneLike, window: Window, report: Report
     ) -> tuple[SceneLike, np.ndarray | None, bool]:
         """The scene on the known lens if there is one; K [3, 3] or None; whether it was given."""
         guess = report.step("intrinsics", lambda: intrinsics(scene, self.settings.pose_grid))
@@ -280,7 +238,7 @@ class Pipeline:
             return scene, guessed, False
         return (scene if guessed is None else CalibratedScene(scene, given, guessed)), given, True
 
-    def _place(self, scene: SceneLike, window: Window, report: _Report) -> Placed | Unplaced | None:
+    def _place(self, scene: SceneLike, window: Window, report: Report) -> Placed | Unplaced | None:
         placed: Placed | Unplaced | None = report.step(
             "pose", lambda: self._joiner.place(scene, window.starts_segment)
         )
@@ -318,7 +276,7 @@ class Pipeline:
         self._scale.depth(found.depth.double().cpu().numpy() * placed.scale, measured[row, column], sure)
 
     def _surface(
-        self, result: WindowResult, placed: Placed | None, wanted: frozenset[str], report: _Report
+        self, result: WindowResult, placed: Placed | None, wanted: frozenset[str], report: Report
     ) -> WindowResult:
         """The result with depth, points, dynamic and map as wanted."""
         scene, s, factor = result.scene, self.settings, result.scale
@@ -352,7 +310,9 @@ class Pipeline:
             )
             result = replace(result, dynamic=moving)
         if "map" in wanted and placed is not None:
-            cloud = report.step("map", lambda: self._extend_map(surface.xyz, surface.rgb, motion.still, placed))
+            cloud = report.step(
+                "map", lambda: self._extend_map(surface.xyz, surface.rgb, motion.still, placed)
+            )
             result = replace(result, map_points=cloud)
         return result
 
@@ -364,7 +324,7 @@ class Pipeline:
         return Cloud(self._gauge.points(self._map.xyz).astype(np.float32), self._map.rgb)
 
     def _tracks(
-        self, result: WindowResult, placed: Placed | None, wanted: frozenset[str], report: _Report
+        self, result: WindowResult, placed: Placed | None, wanted: frozenset[str], report: Report
     ) -> Tracks | None:
         """Followed points; those that were asked for are followed even while nobody listens."""
         fill = "tracks" in wanted

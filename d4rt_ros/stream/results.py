@@ -45,8 +45,8 @@ class Tracks:
         uv: [T, N, 2] float32, 0..1 over the image; outside 0..1 or NaN where the point is not in the image.
         visibility: [T, N] float32, probability that the point is seen in the frame.
         confidence: [T, N] float32 in 0..1.
-        velocity: [N, 3] float32, the newest one relative to the world, axes and units of xyz per second; NaN where
-            unanswered.
+        velocity: [N, 3] float32, over the window, relative to the world, axes and units of xyz per second;
+            NaN where unanswered.
         metric: True where xyz is in metres.
         frame: "camera" (the optical frame of the window's newest image) or "world".
     """
@@ -78,16 +78,18 @@ class WindowResult:
         image_size: (H, W) of the images.
         intrinsics: [3, 3] float64 K in pixels of the images, pixel centres at integer + .5.
         intrinsics_known: True where they were given, False where they were estimated.
-        poses: [T, 4, 4] float64 world_from_camera; world: x forward, z up, from the first camera of the segment
-            (REP-103); camera: optical. None where they could not be found; notes say why.
-        covariance: [T, 6, 6] float64 in the order x, y, z, rotation about x, y, z in the world's axes, units of
-            poses and radians; None without poses.
-        segment: counts up when the world starts anew; poses of different segments are not related.
+        poses: [T, 4, 4] float64 world_from_camera; world: x forward, z up, from the first camera after a
+            start or a break of the stream (REP-103); camera: optical. None where not found; notes say why.
+        covariance: [T, 6, 6] float64 in the order x, y, z, rotation about x, y, z in the world's axes, units
+            of poses and radians; None without poses.
+        segment: counts up when windows could not be joined. After a break of the stream the new one begins at
+            the origin, after a lost join where the camera was last seen; its units are new in both cases.
         join_residual: median distance of the joined points over their depth; None where nothing was joined.
         metric: True where all lengths are metres, else they are units of the segment.
         scale: factor from the scene's units to the units of this result.
         scale_state: source of the scale and how sure it is, in words.
-        depth: [H, W] float32 of the newest frame, NaN below the least confidence.
+        depth: [H, W] float32 of the newest frame, NaN below the least confidence; asked for at points_stride
+            and interpolated in between, but not over edges.
         depth_confidence: [H, W] float32.
         points: the newest frame's points in its camera frame, rgb and confidence.
         dynamic: points that move in the world, in the newest camera's frame, velocity and confidence.

@@ -52,7 +52,9 @@ class ScaleEstimator:
     def reset(self) -> None:
         """Forget everything: the units of a new segment have nothing to do with the old ones."""
         self._log, self._variance = 0.0, math.inf
-        self._why = {"depth": "no depth image came yet", "odometry": "no odometry came yet"}.get(self._source, "")
+        self._why = {"depth": "no depth image came yet", "odometry": "no odometry came yet"}.get(
+            self._source, ""
+        )
         self._silent = 0  # windows since the last measurement
         self._samples: deque[tuple[int, np.ndarray, np.ndarray]] = deque(maxlen=MAX_SAMPLES)
 
@@ -77,7 +79,9 @@ class ScaleEstimator:
             return
         self._measure(ratio[ok], weights[ok])
 
-    def odometry(self, stamps: tuple[int, ...], positions: np.ndarray, measured: list[np.ndarray | None]) -> None:
+    def odometry(
+        self, stamps: tuple[int, ...], positions: np.ndarray, measured: list[np.ndarray | None]
+    ) -> None:
         """Compare the lengths of the camera's path.
 
         Args:
@@ -136,7 +140,10 @@ class ScaleEstimator:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state."""
         self.reset()
-        self._log, self._variance, self._silent = (*map(float, state["scale_filter"][:2]), int(state["scale_filter"][2]))
+        self._log, self._variance, self._silent = (
+            *map(float, state["scale_filter"][:2]),
+            int(state["scale_filter"][2]),
+        )
         ours, theirs = state["scale_paths"]
         self._samples.extend(zip(map(int, state["scale_stamps"]), ours, theirs))
 

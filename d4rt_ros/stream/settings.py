@@ -88,7 +88,10 @@ class StreamSettings:
             raise ValueError(f"window_length is {self.window_length}; it must be even, from 2 to 256")
         if self.window_stride > self.window_length:
             raise ValueError(
-                f"window_stride is {self.window_stride}; it must be from 1 to window_length ({self.window_length})"
+                f"window_stride is {self.window_stride}; it must be from 1 to window_length, "
+                f"which is {self.window_length}"
             )
         if self.scale_source not in SCALE_SOURCES:
-            raise ValueError(f"scale_source is {self.scale_source!r}; it must be one of {', '.join(SCALE_SOURCES)}")
+            raise ValueError(
+                f"scale_source is {self.scale_source!r}; it must be one of {', '.join(SCALE_SOURCES)}"
+            )

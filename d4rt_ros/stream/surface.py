@@ -97,7 +97,9 @@ def newest_surface(scene: SceneLike, image: np.ndarray, stride: int, min_confide
     newest = scene.num_frames - 1
     answers = ask(scene, u, v, newest, newest, newest)
     valid = usable(answers.confidence, min_confidence) & (answers.xyz[:, 2] > 0)
-    row, column = ((part.double().cpu().numpy() * n).astype(np.int64) for part, n in ((v, height), (u, width)))
+    row, column = (
+        (part.double().cpu().numpy() * n).astype(np.int64) for part, n in ((v, height), (u, width))
+    )
     return Surface(
         shape,
         u,

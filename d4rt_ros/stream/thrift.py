@@ -37,7 +37,9 @@ def free_cached(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def retried(work: Callable[[], Result], what: str, device: torch.device, make_room: Callable[[], None]) -> Result:
+def retried(
+    work: Callable[[], Result], what: str, device: torch.device, make_room: Callable[[], None]
+) -> Result:
     """Do the work; if memory runs out, make room and do it once more.
 
     Raises:
@@ -128,7 +130,9 @@ class ThriftyScene:
             part = self._try(queries, start, size)
             if part is None:
                 if size <= LEAST_BATCH:
-                    raise DeviceOutOfMemory(f"{self.device} is out of memory: not enough to decode {size} queries")
+                    raise DeviceOutOfMemory(
+                        f"{self.device} is out of memory: not enough to decode {size} queries"
+                    )
                 self.limit.shrink(size)
                 free_cached(self.device)
                 continue

@@ -41,8 +41,8 @@ class FrameWindow:
         """Make an empty window."""
         if length < 2 or length % 2 or not 1 <= stride <= length or frame_step < 1 or max_gap_ns < 1:
             raise ValueError(
-                f"length is {length} (even, from 2), stride {stride} (1 to length), frame_step {frame_step} (from 1), "
-                f"max_gap_ns {max_gap_ns} (from 1)"
+                f"length is {length} (even, from 2), stride {stride} (1 to length), frame_step {frame_step} "
+                f"(from 1), max_gap_ns {max_gap_ns} (from 1)"
             )
         self.length, self.stride, self.frame_step, self.max_gap_ns = length, stride, frame_step, max_gap_ns
         self.counters = WindowCounters()

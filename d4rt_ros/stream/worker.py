@@ -64,8 +64,8 @@ class _Job:
 class Worker:
     """Runs windows and jobs on one thread; nothing that calls it ever waits for the device.
 
-    Turns: all waiting service jobs, then the newest window, then one action job. Service jobs also run between
-    the steps of a window, and services and windows whenever an action job calls `breathe`.
+    Turns: all waiting service jobs, then the newest window, then one action job. Service jobs also run
+    between the steps of a window, and services and windows whenever an action job calls `breathe`.
 
     Args:
         pipeline: what processes windows.
