@@ -89,6 +89,6 @@ class VideoFrames:
             self.damage = f"{self.path} is damaged: {number} of its {self.total} frames could be read"
 
 
-def _order(name: str) -> list[tuple[int, int, str]]:
-    """Key that puts frame2 before frame10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", name)]
+def _order(name: str) -> list[str | int]:
+    """Key that puts frame2 before frame10; words and numbers take turns in it."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
