@@ -8,6 +8,8 @@ from d4rt_ros.training.raycast import Caster, View, World, inverse3
 from d4rt_ros.training.scenes import ProceduralScenes, SceneRecipe
 
 HALF_LENGTH = 0.8
+# a, p, q, f of three waves
+WAVE = ((0.5, 3.0, 1.0, 0.3), (0.3, -2.0, 4.0, 1.0), (0.15, 5.0, 5.0, 2.0))
 
 
 def implicit(kind: int, x: np.ndarray) -> np.ndarray:
@@ -20,6 +22,9 @@ def implicit(kind: int, x: np.ndarray) -> np.ndarray:
         return np.linalg.norm(x, axis=-1) - 1
     if kind == shapes.CYLINDER:
         return np.maximum(np.hypot(x[..., 0], x[..., 1]) - 1, np.abs(x[..., 2]) - 1)
+    if kind == shapes.SHEET:
+        height = sum(a * np.sin(p * x[..., 0] + q * x[..., 1] + f) for a, p, q, f in WAVE)
+        return x[..., 2] - height
     end = np.zeros_like(x)
     end[..., 2] = np.clip(x[..., 2], -HALF_LENGTH, HALF_LENGTH)
     return np.linalg.norm(x - end, axis=-1) - 1
@@ -28,12 +33,19 @@ def implicit(kind: int, x: np.ndarray) -> np.ndarray:
 def march(kind: int, o: np.ndarray, d: np.ndarray) -> np.ndarray:
     """First s in 0..8 where rays [N, 3] get inside, by small steps and bisection; inf where they do not."""
     s = np.linspace(0, 8, 8001)
-    inside = implicit(kind, o[:, None] + s[:, None] * d[:, None]) < 0
+    x = o[:, None] + s[:, None] * d[:, None]
+    inside = implicit(kind, x) < 0
+    if kind == shapes.SHEET:  # a crossing from either side, within the border
+        crossed = inside[:, 1:] != inside[:, :-1]
+        within = np.abs(x[:, 1:, :2]).max(-1) <= 1
+        inside = np.pad(crossed & within, ((0, 0), (1, 0)))
     first = inside.argmax(1)
     low, high = s[np.maximum(first - 1, 0)], s[first]
     for _ in range(50):
         middle = 0.5 * (low + high)
         within = implicit(kind, o + middle[:, None] * d) < 0
+        if kind == shapes.SHEET:
+            within = within == (implicit(kind, o + high[:, None] * d) < 0)
         low, high = np.where(within, low, middle), np.where(within, middle, high)
     return np.where(inside.any(1), high, np.inf)
 
@@ -58,16 +70,22 @@ def test_intersections_and_normals_match_ray_marching(kind: int) -> None:
     o, d = rays(kind)
     expected = march(kind, o, d)
     half_length = torch.full((len(o),), HALF_LENGTH, dtype=torch.float64)
-    s = shapes.intersect(kind, columns(o), columns(d), half_length).numpy()
+    wave = tuple(torch.full_like(half_length, value) for row in WAVE for value in row)
+    s = shapes.intersect(kind, columns(o), columns(d), half_length, wave).numpy()
     hit = s < shapes.MISS
     grazing = np.isfinite(expected) != hit  # marching steps over the thinnest chords
-    assert grazing.mean() < 0.01 and 0.3 < hit.mean()
+    assert grazing.mean() < 0.01 and 0.2 < hit.mean()
     both = hit & np.isfinite(expected)
     np.testing.assert_allclose(s[both], expected[both], atol=1e-9)
 
     x = o[both] + s[both, None] * d[both]
     kinds = torch.full((len(x),), kind)
-    normal = torch.stack(shapes.local_normal(kinds, columns(x), half_length[: len(x)]), -1).numpy()
+    if kind == shapes.SHEET:
+        height, dx, dy = shapes.ripple(*columns(x)[:2], tuple(w[: len(x)] for w in wave))
+        np.testing.assert_allclose(height.numpy(), x[:, 2], atol=1e-9)
+        normal = torch.stack((-dx, -dy, torch.ones_like(dx)), -1).numpy()
+    else:
+        normal = torch.stack(shapes.local_normal(kinds, columns(x), half_length[: len(x)]), -1).numpy()
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     step = 1e-6
     gradient = np.stack(
@@ -82,7 +100,7 @@ def test_intersections_and_normals_match_ray_marching(kind: int) -> None:
 def test_an_unknown_kind_is_refused() -> None:
     one = torch.ones(1)
     with pytest.raises(ValueError, match="kind 9"):
-        shapes.intersect(9, (one,) * 3, (one,) * 3, one)
+        shapes.intersect(9, (one,) * 3, (one,) * 3)
 
 
 def test_rays_parallel_to_faces_and_axes_give_no_nan() -> None:
@@ -117,7 +135,8 @@ def brute_force(caster: Caster, clip: int, frame: int, u: torch.Tensor, v: torch
             inverse = torch.linalg.inv(placed)
             o = (inverse[:3, :3] @ pose[:3, 3] + inverse[:3, 3]).expand(len(u), 3)
             core = world.half_length[clip, slot].double().expand(len(u))
-            s = shapes.intersect(kind, tuple(o.T), tuple((d @ inverse[:3, :3].T).T), core)
+            wave = tuple(w.double().expand(len(u)) for w in world.wave[clip, frame, slot])
+            s = shapes.intersect(kind, tuple(o.T), tuple((d @ inverse[:3, :3].T).T), core, wave)
             best = torch.minimum(best, torch.where(s > shapes.MISS, torch.inf, s))
     return best
 
@@ -142,7 +161,7 @@ def test_bounds_hold_solids_that_reach_behind_the_camera() -> None:
     pose = torch.eye(3, 4).repeat(1, 1, 1, 1, 1)
     pose[..., :3, :3] = torch.diag(torch.tensor((30.0, 0.5, 30.0)))
     pose[..., 1, 3] = 2.0  # a floor 1.5 m below an optical frame, all round the camera
-    world = World(torch.tensor([[shapes.BOX]]), pose, torch.zeros(1, 1))
+    world = World(torch.tensor([[shapes.BOX]]), pose, torch.zeros(1, 1), torch.zeros(1, 1, 1, 12))
     view = View(torch.eye(4).repeat(1, 1, 1, 1), torch.ones(1, 2), torch.full((1, 2), 0.5))
     depth, _ = Caster(world, view).image(8, 8)
     v = (torch.arange(8) + 0.5) / 8

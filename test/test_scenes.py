@@ -13,7 +13,7 @@ from d4rt_ros.training.raycast import Caster, View, World
 from d4rt_ros.training.scenes import ProceduralScenes, SceneBatch, SceneRecipe, answer
 from d4rt_ros.training.sensor import SensorSettings, jpeg_blocks
 
-RECIPE = SceneRecipe(frames=6, size=(32, 40))
+RECIPE = SceneRecipe(frames=6, size=(32, 40), places=(0.3, 0.1, 0.2, 0.4))
 CLEAN = SensorSettings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -165,14 +165,15 @@ def test_normals_are_those_of_the_depth(batch: SceneBatch) -> None:
     torch.testing.assert_close(length, torch.ones_like(length))
 
 
-def hand_made(kinds: list[int], poses: torch.Tensor) -> Caster:
+def hand_made(kinds: list[int], poses: torch.Tensor, wave: torch.Tensor | None = None) -> Caster:
     """One clip of 3 frames; the camera moves 0.5 m to its right a frame, focal .8 of the width and 1 of the height."""
     eyes = torch.eye(4, dtype=torch.float64).repeat(1, 3, 1, 1)
     eyes[0, :, 0, 3] = torch.arange(3) * 0.5
+    waves = torch.zeros(1, 3, len(kinds), 12) if wave is None else wave
     view = View(
         eyes, torch.tensor([[0.8, 1.0]], dtype=torch.float64), torch.full((1, 2), 0.5, dtype=torch.float64)
     )
-    return Caster(World(torch.tensor([kinds]), poses[None], torch.zeros(1, len(kinds))), view)
+    return Caster(World(torch.tensor([kinds]), poses[None], torch.zeros(1, len(kinds)), waves), view)
 
 
 def test_a_ball_that_passes_before_a_wall_by_hand() -> None:
@@ -224,6 +225,22 @@ def test_stretching_keeps_points_and_turns_normals() -> None:
     )
     normal = np.array([0.6 / 3, 0, -0.8]) / np.hypot(0.2, 0.8)
     np.testing.assert_allclose(truth.normal[0, 0].numpy(), normal, atol=1e-6)
+
+
+def test_a_sheet_whose_wave_runs_on() -> None:
+    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 1, 1, 1)
+    poses[:, 0, 2, 3] = 5.0  # the sheet's z is the camera's
+    wave = torch.zeros(1, 3, 1, 12, dtype=torch.float64)
+    wave[..., 0], wave[..., 1] = 0.5, 2.0  # z = .5 sin(2 x + f)
+    wave[0, :, 0, 3] = torch.tensor([0.0, 0.5, 1.0]) * np.pi
+    caster = hand_made([shapes.SHEET], poses, wave)
+    truth = answer(caster, Queries.make(torch.tensor([[0.5, 0.5]]), 0.5, 0, torch.tensor([[0, 1]]), 0))
+    # the point x = 0 is at z = 5 first and at 5.5 where the sine is at its top; then the slope is 0
+    expected = torch.tensor([[[0.0, 0, 5], [0, 0, 5.5]]], dtype=torch.float64)
+    torch.testing.assert_close(truth.xyz, expected, atol=1e-6, rtol=0)
+    slope = np.array([1.0, 0, -1]) / np.sqrt(2)
+    np.testing.assert_allclose(truth.normal[0].numpy(), [slope, [0, 0, -1]], atol=1e-6)
+    np.testing.assert_allclose(truth.displacement[0, 1].numpy(), [0, 0, 0.5], atol=1e-6)
 
 
 def test_nothing_moves_when_told_so(scenes: ProceduralScenes) -> None:

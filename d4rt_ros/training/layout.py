@@ -37,6 +37,7 @@ class _Parts:
     pose: Tensor  # [B, T, M, 3, 4]
     half: Tensor  # [B, M, 3]
     half_length: Tensor  # [B, M]
+    wave: Tensor  # [B, T, M, 12]
     paint: Tensor  # [B, M]
     picture: Tensor  # [B, M]
     solid: Tensor  # [B, M] bool, must not contain the camera
@@ -57,7 +58,7 @@ def _build(
     for index, make in enumerate(objects.TEMPLATES):
         rows = (template.reshape(-1) == index).nonzero()[:, 0]
         made = make(len(rows), r)
-        for name in ("kind", "pose", "half", "half_length", "paint", "pivot", "axis", "angle"):
+        for name in ("kind", "pose", "half", "half_length", "paint", "pivot", "axis", "angle", "wave"):
             getattr(blank, name)[rows] = getattr(made, name)
     swing, rate, phase, spin, rest = blank.angle.view(b, s, m, 2, 5).unbind(-1)
     seconds = torch.where(still[..., None], 0.0, time[:, None])[..., None, None]  # [B, S, T, 1, 1]
@@ -78,10 +79,18 @@ def _build(
         pose=pose.transpose(1, 2).reshape(b, -1, s * m, 3, 4),
         half=(blank.half.view(b, s, m, 3) * scale[..., None, None]).view(b, s * m, 3),
         half_length=blank.half_length.view(b, s * m),
+        wave=_waves(blank.wave.view(b, s, m, -1, 5), seconds[..., 0]).reshape(b, -1, s * m, 4 * shapes.WAVES),
         paint=paint.view(b, s * m),
         picture=torch.zeros(b, s * m, dtype=torch.bool),
         solid=torch.ones(b, s * m, dtype=torch.bool),
     )
+
+
+def _waves(wave: Tensor, seconds: Tensor) -> Tensor:
+    """[B, T, S, M, WAVES, 4] at times `seconds` [B, S, T, 1] of waves [B, S, M, WAVES, 5]."""
+    phase = wave[:, :, None, ..., 3] + wave[:, :, None, ..., 4] * seconds[..., None]  # [B, S, T, M, WAVES]
+    still = wave[:, :, None, ..., :3].expand(*phase.shape, 3)
+    return torch.cat((still, phase[..., None]), -1).transpose(1, 2)
 
 
 def _pick(r: Random, pool: tuple[objects.Template, ...], *shape: int) -> Tensor:
@@ -92,11 +101,11 @@ def _shell(r: Random, path: Path, place: Tensor) -> tuple[Tensor, Tensor, Tensor
     """Room axes [B, 3, 3], centre [B, 3] and half size [B, 3] that hold the whole camera path."""
     b = len(place)
     corridor = place == CORRIDOR
-    heading = torch.where(corridor, r.uniform(-0.25, 0.25, b), r.uniform(-math.pi, math.pi, b))
+    heading = torch.where(corridor | (place == OUTDOOR), r.uniform(-0.25, 0.25, b), r.uniform(-math.pi, math.pi, b))
     axes = turn_z(heading)
     inside = path.position @ axes
     low, high = inside.amin(1), inside.amax(1)
-    margin_low, margin_high = r.log_uniform(0.5, 4, b, 3), r.log_uniform(0.5, 4, b, 3)
+    margin_low, margin_high = r.log_uniform(0.6, 5, b, 3), r.log_uniform(0.6, 5, b, 3)
     narrow = torch.stack((r.uniform(0.4, 1.5, b), r.uniform(4, 15, b)))
     margin_low[:, 0] = torch.where(corridor, narrow[1] * 0.3, margin_low[:, 0])
     margin_high[:, 0] = torch.where(corridor, narrow[1], margin_high[:, 0])
@@ -143,6 +152,9 @@ def _surroundings(r: Random, path: Path, place: Tensor) -> tuple[_Parts, Tensor,
         (torch.where(across, thick, width), torch.where(across, width, thick), height), -1
     )
     kind[:, 3:] = torch.where(r.chance(0.25, b, WALL_ITEMS) | outdoor[:, None], shapes.EMPTY, kind[:, 3:])
+    wave = torch.zeros(b, m, shapes.WAVES, 4)
+    wave[:, 2] = objects.ripples(b, r, 6.0, 0.0)[..., :4]
+    _street(r, outdoor, half[:, 2], kind, offset, size)
     pose = affine(
         axes[:, None] * size[:, :, None], centre[:, None] + (axes[:, None] @ offset[..., None])[..., 0]
     )
@@ -150,9 +162,33 @@ def _surroundings(r: Random, path: Path, place: Tensor) -> tuple[_Parts, Tensor,
     picture[:, 3:] = r.chance(0.7, b, WALL_ITEMS) & ~door
     parts = _Parts(
         kind, pose[:, None].expand(b, t, m, 3, 4), size, torch.zeros(b, m),
+        wave.view(b, 1, m, -1).expand(b, t, m, 4 * shapes.WAVES),
         torch.arange(m).expand(b, m), picture, torch.zeros(b, m, dtype=torch.bool),
     )  # fmt: skip
     return parts, axes, centre, half
+
+
+def _street(r: Random, outdoor: Tensor, level: Tensor, kind: Tensor, offset: Tensor, size: Tensor) -> None:
+    """Rough ground in slot 2, or a road in slot 3 with marks on it in the slots after; places `level` above ground."""
+    b = len(outdoor)
+    rough = outdoor & r.chance(0.35, b)
+    road = outdoor & ~rough & r.chance(0.7, b)
+    kind[rough, 2] = shapes.SHEET
+    size[:, 2] = torch.where(
+        rough[:, None], torch.stack((*r.uniform(15, 30, 2, b), r.uniform(0.03, 0.14, b)), -1), size[:, 2]
+    )
+    offset[:, 2, 2] = -level
+    offset[rough, 1, 2] -= 0.3
+    kind[road, 3 : 3 + WALL_ITEMS] = shapes.BOX
+    width, dash = r.uniform(2, 6, b), r.uniform(0.5, 2, b)
+    size[road, 3] = torch.stack((torch.full((b,), 90.0), width, torch.full((b,), 0.01)), -1)[road]
+    offset[road, 3] = torch.stack((torch.zeros(b), width * r.uniform(-0.6, 0.6, b), 0.005 - level), -1)[road]
+    marks = WALL_ITEMS - 1
+    along = (torch.arange(marks) - 1.0) * 3.5 * dash[:, None] + r.uniform(-2, 2, b, 1)
+    thick = torch.stack((dash, torch.full((b,), 0.07), torch.full((b,), 0.01)), -1)
+    size[road, 4:] = thick[:, None].expand(b, marks, 3)[road]
+    middle = offset[:, 3, None, 1:].expand(b, marks, 2) + torch.tensor((0.0, 0.008))
+    offset[road, 4:] = torch.cat((along[..., None], middle), -1)[road]
 
 
 def _positions(r: Random, path: Path, count: int, near: Tensor, far: Tensor) -> Tensor:
@@ -176,8 +212,9 @@ def _confine(xy: Tensor, axes: Tensor, centre: Tensor, half: Tensor, margin: Ten
 
 
 def _objects(
-    r: Random, path: Path, place: Tensor, room: tuple[Tensor, Tensor, Tensor], count: int, motion: float
-) -> tuple[_Parts, Tensor, Tensor, Tensor]:
+    r: Random, path: Path, place: Tensor, room: tuple[Tensor, Tensor, Tensor], around: _Parts, count: int,
+    motion: float,
+) -> tuple[_Parts, Tensor, Tensor, Tensor]:  # fmt: skip
     """Furniture or street, and movers. Also the first object's place [B, 3], yaw [B] and whether it is a table."""
     axes, centre, half = room
     b = len(place)
@@ -203,6 +240,7 @@ def _objects(
     quarter = 0.5 * math.pi * r.integer(4, b, count) + 0.1 * r.normal(b, count)
     room_yaw = torch.atan2(axes[:, 1, 0], axes[:, 0, 0])[:, None]
     yaw = torch.where(mover, r.uniform(-math.pi, math.pi, b, count), room_yaw + quarter)
+    xy, yaw = _along_road(r, xy, yaw, room, around, template, vehicle, mover)
     speed = torch.where(vehicle, r.uniform(0, 12, b, count), 0.0)
     walking = mover & r.chance(0.7, b, count)
     speed = torch.where(walking, r.log_uniform(0.1, 2, b, count), speed * r.chance(0.5, b, count))
@@ -214,6 +252,27 @@ def _objects(
     base = _trajectory(r, path.time * motion, position, yaw, size, speed, mover, flying)
     parts = _build(r, template, base, path.time * motion, still, 3 + WALL_ITEMS)
     return parts, torch.cat((xy[:, 0], torch.zeros(b, 1)), -1), yaw[:, 0], has_table
+
+
+def _along_road(
+    r: Random, xy: Tensor, yaw: Tensor, room: tuple[Tensor, Tensor, Tensor], around: _Parts, template: Tensor,
+    vehicle: Tensor, mover: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Where there is a road: vehicles in its lanes, everything that stands beside it."""
+    axes, centre, _ = room
+    road = ((around.kind[:, 3] == shapes.BOX) & (around.kind[:, 0] == shapes.EMPTY))[:, None]
+    local = (xy - centre[:, None, :2]) @ axes[:, :2, :2]
+    middle = ((around.pose[:, 0, 3, :2, 3] - centre[:, :2])[:, None] @ axes[:, :2, :2])[..., 1]
+    width = around.half[:, 3, None, 1]
+    side = torch.where(r.chance(0.5, *yaw.shape), 1.0, -1.0)
+    lane = middle + side * width * torch.where(r.chance(0.6, *yaw.shape), 0.5, 1.05)
+    building = template == objects.TEMPLATES.index(objects.building)
+    away = side * (width + torch.where(building, 9.0, 1.0) + local[..., 1].abs().clamp_max(8))
+    across = torch.where(vehicle, lane, torch.where(mover, local[..., 1], middle + away))
+    placed = torch.stack((local[..., 0], across), -1) @ axes[:, :2, :2].transpose(1, 2) + centre[:, None, :2]
+    heading = torch.atan2(axes[:, 1, 0], axes[:, 0, 0])[:, None]
+    straight = torch.where(vehicle, heading + 0.5 * math.pi * (1 - side), heading + yaw)
+    return torch.where(road[..., None], placed, xy), torch.where(road, straight, yaw)
 
 
 def _trajectory(
@@ -319,7 +378,7 @@ def compose(
     """
     around, *room = _surroundings(r, path, place)
     shell = (room[0], room[1], room[2])
-    large, table_place, table_yaw, has_table = _objects(r, path, place, shell, object_count, motion)
+    large, table_place, table_yaw, has_table = _objects(r, path, place, shell, around, object_count, motion)
     small = _clutter(
         r, path, place, shell, clutter_count, motion, large, table_place, table_yaw, has_table,
         3 + WALL_ITEMS + 2 * object_count,
@@ -330,17 +389,20 @@ def compose(
     used[:, :3] = True
     order = (~used).long().argsort(dim=1, stable=True)[:, : int(used.sum(1).max())]
 
-    def gather(name: str) -> Tensor:
-        values = torch.cat([getattr(g, name) for g in groups], 1)
-        return values[torch.arange(len(order))[:, None], order]
+    clips = torch.arange(len(order))[:, None]
 
-    pose = torch.cat([g.pose for g in groups], 2)
-    pose = pose[torch.arange(len(order))[:, None], :, order].transpose(1, 2)
+    def gather(name: str) -> Tensor:
+        return torch.cat([getattr(g, name) for g in groups], 1)[clips, order]
+
+    def gather_moving(name: str) -> Tensor:
+        return torch.cat([getattr(g, name) for g in groups], 2)[clips, :, order].transpose(1, 2)
+
+    pose = gather_moving("pose")
     kind = kind.gather(1, order)
     eye = torch.eye(3, 4)
     pose = torch.where((kind == shapes.EMPTY)[:, None, :, None, None], eye, pose)
     light, sun = _light(r, path, place, shell)
-    world = World(kind, pose, gather("half_length"))
+    world = World(kind, pose, gather("half_length"), gather_moving("wave"))
     return Layout(world, gather("half"), gather("paint"), gather("picture"), light, sun)
 
 

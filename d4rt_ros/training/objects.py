@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.training import shapes
-from d4rt_ros.training.rigid import Random, affine, turn_z
+from d4rt_ros.training.rigid import Random, turn_z
 
 PARTS = 6
 _AXES = {
     "x": torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]),
     "y": torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
     "z": torch.eye(3),
+    "flag": torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),  # the sheet's y up
 }
 Number = float | Tensor
 
@@ -52,11 +53,14 @@ class Bodies:
         self.pivot = torch.zeros(n, PARTS, 2, 3)
         self.axis = torch.tensor([0.0, 0, 1]).expand(n, PARTS, 2, 3).clone()
         self.angle = torch.zeros(n, PARTS, 2, 5)  # swing, rate, phase, spin, rest
+        self.wave = torch.zeros(n, PARTS, shapes.WAVES, 5)  # a, p, q, f at time 0, f a second
         self.count = 0
 
     def row(self, *values: Number) -> Tensor:
         """[n, len(values)] of floats and tensors."""
-        return torch.stack([torch.as_tensor(v, dtype=torch.float32).expand(self.n) for v in values], -1)
+        if not any(isinstance(v, Tensor) for v in values):
+            return torch.tensor(values, dtype=torch.float32).expand(self.n, len(values))
+        return torch.stack([v if isinstance(v, Tensor) else torch.full((self.n,), v) for v in values], -1)
 
     def add(
         self,
@@ -64,7 +68,7 @@ class Bodies:
         centre: tuple[Number, Number, Number],
         half: tuple[Number, Number, Number],
         along: str = "z",
-        yaw: Number = 0.0,
+        yaw: Tensor | None = None,
         paint: int = 0,
         core: Number = 0.0,
         hinges: tuple[Hinge, ...] = (),
@@ -77,16 +81,26 @@ class Bodies:
         i = self.count
         self.count += 1
         size = self.row(*half)
-        rotation = turn_z(self.row(yaw)[:, 0]) @ _AXES[along]
+        rotation = turn_z(yaw) @ _AXES[along] if isinstance(yaw, Tensor) else _AXES[along]
         self.kind[:, i] = kind if there is None else torch.where(there, kind, shapes.EMPTY)
-        self.pose[:, i] = affine(rotation * size[:, None], self.row(*centre))
-        self.half_length[:, i] = self.row(core)[:, 0] / size[:, 2]
+        self.pose[:, i, :, :3] = rotation * size[:, None]
+        self.pose[:, i, :, 3] = self.row(*centre)
+        self.half_length[:, i] = core / size[:, 2]
         self.half[:, i] = size
         self.paint[:, i] = paint
         for j, hinge in enumerate(hinges):
             self.pivot[:, i, j] = self.row(*hinge.pivot)
             self.axis[:, i, j] = self.row(*hinge.axis)
             self.angle[:, i, j] = self.row(hinge.swing, hinge.rate, hinge.phase, hinge.spin, hinge.rest)
+
+
+def ripples(n: int, r: Random, periods: float, speed: float) -> Tensor:
+    """Waves [n, WAVES, 5] of sheets: amplitudes that sum to at most 1, up to `periods` over the sheet's sides."""
+    share = r.uniform(0.2, 1, n, shapes.WAVES)
+    share = 0.95 * share / share.sum(1, keepdim=True)
+    count = math.pi * periods * r.uniform(-1, 1, n, shapes.WAVES, 2)
+    phase, rate = r.uniform(0, 2 * math.pi, n, shapes.WAVES, 1), r.uniform(-speed, speed, n, shapes.WAVES, 1)
+    return torch.cat((share[..., None], count, phase, rate), -1)
 
 
 def _legs(body: Bodies, x: Tensor, y: Tensor, height: Tensor, thick: Tensor, kind: int) -> None:
@@ -298,11 +312,39 @@ def monitor(n: int, r: Random) -> Bodies:
     return body
 
 
-Template = Callable[[int, Random], Bodies]
-FURNITURE: tuple[Template, ...] = (table, chair, cabinet, shelf, plant, stack)
-MOVERS: tuple[Template, ...] = (person, creature, arm, solid, solid, stack)
-CLUTTER: tuple[Template, ...] = (solid, solid, monitor, stack)
-STREET: tuple[Template, ...] = (car, car, building, building, tree, plant, person, stack)
-TEMPLATES: tuple[Template, ...] = tuple(dict.fromkeys(FURNITURE + MOVERS + CLUTTER + STREET))
+def flag(n: int, r: Random) -> Bodies:
+    """A cloth that waves on a pole."""
+    body = Bodies(n)
+    height, wide, high = r.uniform(1.2, 2.2, n), r.uniform(0.25, 0.6, n), r.uniform(0.2, 0.45, n)
+    body.add(shapes.CYLINDER, (0.0, 0.0, height / 2), (0.02, 0.02, height / 2), paint=1)
+    sheet = (0.02 + wide, 0.0, height - high)
+    body.add(shapes.SHEET, sheet, (wide, high, r.uniform(0.03, 0.15, n)), along="flag")
+    body.wave[:, 1] = ripples(n, r, 1.5, 8.0)
+    return body
 
-GOLDEN = math.pi * (3 - math.sqrt(5))
+
+def curtain(n: int, r: Random) -> Bodies:
+    """A hanging cloth, folded, moved by the air."""
+    body = Bodies(n)
+    wide, high = r.uniform(0.3, 0.8, n), r.uniform(0.6, 1.1, n)
+    body.add(shapes.SHEET, (0.0, 0.0, 0.05 + high), (wide, high, r.uniform(0.03, 0.1, n)), along="flag")
+    body.wave[:, 0] = ripples(n, r, 2.0, 2.0) * torch.tensor((1, 1, 0.15, 1, 1))
+    body.add(shapes.CYLINDER, (0.0, 0.0, 0.07 + 2 * high), (0.015, 0.015, 1.1 * wide), along="x", paint=1)
+    return body
+
+
+def blanket(n: int, r: Random) -> Bodies:
+    """A cloth that lies about in folds."""
+    body = Bodies(n)
+    size = (r.uniform(0.2, 0.6, n), r.uniform(0.2, 0.6, n), r.uniform(0.02, 0.1, n))
+    body.add(shapes.SHEET, (0.0, 0.0, size[2]), size, yaw=r.uniform(0, 3, n))
+    body.wave[:, 0] = ripples(n, r, 2.0, 1.0)
+    return body
+
+
+Template = Callable[[int, Random], Bodies]
+FURNITURE: tuple[Template, ...] = (table, chair, cabinet, shelf, plant, stack, curtain)
+MOVERS: tuple[Template, ...] = (person, creature, arm, solid, solid, stack, flag, curtain)
+CLUTTER: tuple[Template, ...] = (solid, solid, solid, monitor, stack, blanket)
+STREET: tuple[Template, ...] = (car, car, building, building, tree, plant, person, stack, flag)
+TEMPLATES: tuple[Template, ...] = tuple(dict.fromkeys(FURNITURE + MOVERS + CLUTTER + STREET))

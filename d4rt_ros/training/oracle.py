@@ -65,7 +65,7 @@ class OracleScene:
         target = batch.video.device if device is None else torch.device(device)
         world, view = double(batch.layout.world), double(batch.view)
         one, span = slice(clip, clip + 1), slice(first, last)
-        world = type(world)(world.kind[one], world.pose[one, span], world.half_length[one])
+        world = type(world)(world.kind[one], world.pose[one, span], world.half_length[one], world.wave[one, span])
         view = type(view)(view.world_from_camera[one, span], view.focal[one], view.centre[one])
         self._caster = Caster(convert(world, lambda x: x.to(target)), convert(view, lambda x: x.to(target)))
         self.frames = batch.video[clip, span].to(target)

@@ -27,6 +27,28 @@ class World:
     kind: Tensor  # [B, P] int64, shapes.EMPTY where unused
     pose: Tensor  # [B, T, P, 3, 4], unit solid to world, any invertible affine
     half_length: Tensor  # [B, P], capsules: half length of the core in radii
+    wave: Tensor  # [B, T, P, 12], sheets: see shapes.ripple
+
+    def carry(self, clip: Tensor, frame: Tensor, slot: Tensor, local: Tensor) -> Tensor:
+        """Local coordinates [N, 3] at `frame` of the material points with the given ones; only sheets change."""
+        rows = (self.kind[clip, slot] == shapes.SHEET).nonzero()[:, 0]
+        if len(rows):
+            x, y, _ = local[rows].unbind(-1)
+            height, _, _ = shapes.ripple(x, y, self.wave[clip[rows], frame[rows], slot[rows]].unbind(-1))
+            local = local.clone()
+            local[rows, 2] = height
+        return local
+
+    def gradient(self, clip: Tensor, frame: Tensor, slot: Tensor, local: Tensor) -> Tensor:
+        """Normals [N, 3], neither unit nor facing anything, in local coordinates at `frame`."""
+        kind = self.kind[clip, slot]
+        gradient = torch.stack(shapes.local_normal(kind, local.unbind(-1), self.half_length[clip, slot]), -1)
+        rows = (kind == shapes.SHEET).nonzero()[:, 0]
+        if len(rows):
+            x, y, _ = local[rows].unbind(-1)
+            _, dx, dy = shapes.ripple(x, y, self.wave[clip[rows], frame[rows], slot[rows]].unbind(-1))
+            gradient[rows] = torch.stack((-dx, -dy, torch.ones_like(dx)), -1)
+        return gradient
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,7 @@ class Caster:
         self.kind = world.kind[:, None].expand(b, t, p).reshape(-1)
         self.half_length = world.half_length[:, None].expand(b, t, p).reshape(-1)
         self.ray = torch.cat((ray.reshape(-1, 9), origin.reshape(-1, 3)), -1).T.contiguous()  # [12, K]
+        self.wave = world.wave.reshape(-1, 4 * shapes.WAVES).T.contiguous()
         self._bound(linear, offset, rotation, eye)
 
     def _bound(self, linear: Tensor, offset: Tensor, rotation: Tensor, eye: Tensor) -> None:
@@ -106,19 +129,19 @@ class Caster:
         # a little larger, so that rounding to single precision loses nothing
         self.low, self.high = low.reshape(-1, 2).float() - 1e-5, high.reshape(-1, 2).float() + 1e-5
 
-    def _meet(self, kinds: Tensor, o: Vec, d: Vec, half_length: Tensor) -> Tensor:
-        """Depths [N] at which rays meet solids; `kinds` [6] counts the rays of each kind, which come in order."""
+    def _meet(self, kinds: Tensor, o: Vec, d: Vec, k: Tensor) -> Tensor:
+        """Depths [N] at which rays meet primitives k [N]; `kinds` [7] counts the rays of each kind, in order."""
         parts, start = [], 0
         for kind, count in enumerate(kinds.tolist()):
             if count:
                 cut = slice(start, start + count)
+                half_length = self.half_length[k[cut]] if kind == shapes.CAPSULE else None
+                wave = take(self.wave, k[cut]) if kind == shapes.SHEET else ()
                 parts.append(
-                    shapes.intersect(
-                        kind, tuple(a[cut] for a in o), tuple(a[cut] for a in d), half_length[cut]
-                    )
+                    shapes.intersect(kind, tuple(a[cut] for a in o), tuple(a[cut] for a in d), half_length, wave)
                 )
                 start += count
-        return torch.cat(parts) if parts else half_length
+        return torch.cat(parts) if parts else o[0]
 
     def image(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Nearest surfaces at all pixel centres.
@@ -158,9 +181,9 @@ class Caster:
             for i in range(3)
         )
         o = tuple(m[i].index_select(0, run) for i in (9, 10, 11))
-        kinds = torch.zeros(6, dtype=torch.int64, device=k.device).scatter_add_(0, self.kind[k], length)
-        depth = self._meet(kinds, o, d, self.half_length[k].index_select(0, run))
-        return _nearest(depth, pixel, k.index_select(0, run), b * t * height * width)
+        kinds = torch.zeros(7, dtype=torch.int64, device=k.device).scatter_add_(0, self.kind[k], length)
+        k = k.index_select(0, run)
+        return _nearest(self._meet(kinds, o, d, k), pixel, k, b * t * height * width)
 
     def points(self, clip: Tensor, frame: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest surfaces through (u, v) [N] of frames `frame` [N] of clips `clip` [N]; as `image`, [N] each."""
@@ -178,7 +201,7 @@ class Caster:
         query, k = query[order], k[order]
         x, y = self.view.direction(clip, u, v)
         o, d = self.ray_in(k, x[query], y[query])
-        depth = self._meet(torch.bincount(kind, minlength=6), o, d, self.half_length[k])
+        depth = self._meet(torch.bincount(kind, minlength=7), o, d, k)
         return _nearest(depth, query, k, len(u))
 
     def ray_in(self, k: Tensor, x: Tensor, y: Tensor) -> tuple[Vec, Vec]:

@@ -188,6 +188,12 @@ class SceneBatch:
         k = rays.k
         local = self.caster.local(k, rays.x, rays.y, rays.depth)
         gradient = shapes.local_normal(self.caster.kind[k], local, self.caster.half_length[k])
+        rows = (self.caster.kind[k] == shapes.SHEET).nonzero()[:, 0]
+        if len(rows):
+            slopes = shapes.ripple(local[0][rows], local[1][rows], take(self.caster.wave, k[rows]))[1:]
+            for axis, slope in enumerate(slopes):
+                gradient[axis][rows] = -slope
+            gradient[2][rows] = 1.0
         inverse = take(self.caster.world_to_local.reshape(-1, 9).T.contiguous(), k)
         normal = unit3(tuple(dot(gradient, inverse[i::3]) for i in range(3)))
         away = self._way(rays, rays.depth)
@@ -214,18 +220,25 @@ class SceneBatch:
         return light.shade(rays.clip, rays.frame, point, normal, away, albedo, m[12]), self._speed(k, local)
 
     def _speed(self, k: Tensor, local: Vec) -> Tensor:
-        """Distance that points fixed to primitives k move to the next frame (from the one before, in the last)."""
-        pose = self.layout.world.pose
-        if pose.shape[1] == 1:
-            return torch.zeros_like(local[0])
-        step = pose[:, 1:] - pose[:, :-1]
-        step = torch.cat((step, step[:, -1:]), 1).reshape(-1, 12)
-        moving = (step != 0).any(-1)[k].nonzero()[:, 0]
-        m = take(step.T.contiguous(), k[moving])
-        x = tuple(c[moving] for c in local)
-        moved = tuple(dot(m[4 * i : 4 * i + 3], x) + m[4 * i + 3] for i in range(3))
+        """Distance that material points of primitives k move to the next frame (from the last but one in the last)."""
+        world = self.layout.world
+        _, t, p = self.caster.size
         speed = torch.zeros_like(local[0])
-        speed[moving] = dot(moved, moved).sqrt()
+        if t == 1:
+            return speed
+        moves = ((world.pose[:, 1:] != world.pose[:, :-1]).flatten(3).any(-1)) | (
+            (world.wave[:, 1:] != world.wave[:, :-1]).any(-1)
+        )
+        moves = torch.cat((moves, moves[:, -1:]), 1).reshape(-1)
+        rows = moves[k].nonzero()[:, 0]
+        k = k[rows]
+        clip, slot = torch.div(k, t * p, rounding_mode="floor"), k % p
+        frame = (torch.div(k, p, rounding_mode="floor") % t).clamp_max(t - 2)
+        material = torch.stack([c[rows] for c in local], -1)
+        before, after = (
+            move(world.pose[clip, at, slot], world.carry(clip, at, slot, material)) for at in (frame, frame + 1)
+        )
+        speed[rows] = (after - before).norm(dim=-1)
         return speed
 
     def answer(self, queries: Queries) -> Truth:
@@ -255,18 +268,20 @@ def answer(caster: Caster, queries: Queries) -> Truth:
     depth = torch.where(hit, depth, SKY)
     slot = k % p
     x, y = caster.view.direction(clip, u, v)
-    hit_at = caster.local(k, x, y, depth)
-    local = torch.stack(hit_at, -1)
-    world_pose = caster.world.pose
+    local = torch.stack(caster.local(k, x, y, depth), -1)
+    world = caster.world
     ray = torch.stack((x, y, torch.ones_like(x)), -1) * depth[:, None]
     sky = move(pose[clip, source, :3], ray)
-    start = torch.where(hit[:, None], move(world_pose[clip, source, slot], local), sky)
-    end = torch.where(hit[:, None], move(world_pose[clip, target, slot], local), sky)
-    gradient = torch.stack(shapes.local_normal(caster.kind[k], hit_at, caster.half_length[k]), -1)
-    inverse = caster.world_to_local
+
+    def place(at: Tensor) -> Tensor:
+        material = world.carry(clip, at, slot, local)
+        return torch.where(hit[:, None], move(world.pose[clip, at, slot], material), sky)
+
+    start, end = place(source), place(target)
 
     def turned(at: Tensor) -> Tensor:
-        return unit((gradient[:, None] @ inverse[clip, at, slot])[:, 0])
+        gradient = world.gradient(clip, at, slot, local)
+        return unit((gradient[:, None] @ caster.world_to_local[clip, at, slot])[:, 0])
 
     away = start - pose[clip, source, :3, 3]
     flip = torch.where((turned(source) * away).sum(-1) > 0, -1.0, 1.0)

@@ -19,7 +19,7 @@ class SensorSettings:
     exposure_drift: float = 0.3  # relative change over the clip
     flicker: float = 0.08  # relative brightness of bands that roll through the rows
     noise: float = 0.03  # standard deviation of 0..1 values
-    blur: float = 0.7  # pixels
+    blur: float = 0.7  # pixels; at least half of it, as pixels of a real sensor are never point samples
     vignette: float = 0.4  # loss in the corners
     jpeg: float = 0.3  # share of clips with coarse 8x8 cosine coefficients
 
@@ -76,9 +76,9 @@ def capture(colour: Tensor, settings: SensorSettings, r: Random) -> Tensor:
     image = colour * gain[:, :, None, None, None]
     image = image * bands.to(device)[:, :, None, :, None] * corner.to(device)[:, None, None]
     image = image.clamp(0, 1) ** (1 / 2.2)
-    sharp = r.uniform(0, 1, b)
+    softness = r.uniform(0.5, 1, b)
     if settings.blur:
-        image = _blur(image, (settings.blur * sharp).to(device))
+        image = _blur(image, (settings.blur * softness).to(device))
     if settings.noise:
         sigma = settings.noise * r.uniform(0, 1, b) ** 2
         noise = torch.randn(image.shape, generator=r.generator)

@@ -54,7 +54,9 @@ def paint(r: Random, layout: Layout, bank: TextureBank) -> Materials:
     saturation[:, :3] *= 0.5
     bright = hsv(hue, saturation, value)
     other = hsv((hue + r.normal(b, n) * 0.15) % 1, saturation * r.uniform(0.3, 1.3, b, n), value)
-    dark = other * r.uniform(0.05, 0.9, b, n, 1)
+    # many real surfaces are almost plain
+    contrast = torch.where(r.chance(0.5, b, n, 1), r.uniform(0.7, 0.97, b, n, 1), r.uniform(0.05, 0.8, b, n, 1))
+    dark = other * contrast
     scale = r.log_uniform(0.4, 4, b, n)
 
     def pick(values: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ def paint(r: Random, layout: Layout, bank: TextureBank) -> Materials:
         dark=torch.where(coloured[..., None], 0.05, pick(dark)),
         bright=torch.where(coloured[..., None], 0.95, pick(bright)),
         stain=r.integer(bank.noise, *p),
-        stain_strength=r.uniform(0, 0.6, *p),
+        stain_strength=r.uniform(0, 0.8, *p) ** 2,
         gloss=torch.where(r.chance(0.3, *p), r.uniform(0.1, 0.9, *p), 0.0),
     )
 
