@@ -48,9 +48,7 @@ def test_every_field_is_explained(path):
     for line in path.read_text().splitlines():
         if line.startswith("#"):
             explained = True
-        elif line == "---":
-            explained = False
-        elif not line:
+        elif line in ("", "---"):
             explained = False
         else:
             assert explained, line

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCKED = """
 import importlib, pkgutil, sys
 
-ROS = ("rclpy", "cv_bridge", "sensor_msgs_py", "tf2_ros", "tf2_py", "tf_transformations", "diagnostic_updater",
-       "builtin_interfaces", "rosidl_runtime_py", "rosidl_parser", "ament_index_python", "launch", "launch_ros")
+ROS = ("rclpy", "cv_bridge", "sensor_msgs_py", "tf2_ros", "tf2_py", "tf_transformations", "rosidl_parser",
+       "diagnostic_updater", "builtin_interfaces", "ament_index_python", "launch", "launch_ros")
 OURS = ("d4rt_ros.msg", "d4rt_ros.srv", "d4rt_ros.action")
 
 class Block:

@@ -197,16 +197,6 @@ class BufferCore:
         """
         return self._message(target_frame, source_frame, *self._find(target_frame, source_frame, time))
 
-    def lookup_transform_full_core(
-        self, target_frame: str, target_time: Any, source_frame: str, source_time: Any, fixed_frame: str
-    ) -> TransformStamped:
-        """Returns target (at its time) from source (at its time), by way of a frame that does not move."""
-        stamp, fixed_from_target = self._find(fixed_frame, target_frame, target_time)
-        _, fixed_from_source = self._find(fixed_frame, source_frame, source_time)
-        return self._message(
-            target_frame, source_frame, stamp, np.linalg.inv(fixed_from_target) @ fixed_from_source
-        )
-
     def can_transform_core(self, target_frame: str, source_frame: str, time: Any) -> tuple[bool, str]:
         """Returns whether a look-up would succeed, and why not."""
         try:
