@@ -1,0 +1,157 @@
+"""What does the node cost beside its network? `python -m bench.node [--quick]`; needs the environment of the node.
+
+A camera (30 Hz, 640x480 rgb8) and the node run in processes of their own and talk over real DDS, once with the
+middleware's defaults and once with config/fastdds_shm.xml. The network is a stub that costs nothing, so figures say
+nothing about its speed or its answers; the time in its encode and decode is taken off.
+
+Keys of the last line, with the shared-memory profile (``default_transport`` holds those without):
+overhead_ms_p50, overhead_ms_p95: from the image's stamp to its depth published, less encode and decode.
+service_extra_ms_10000: round trip of a ~/query for 10,000 points, less its decode (medians).
+uncounted_drops: images sent, less those received and those that the middleware reports as lost, and images
+received, less those that the frame window accounts for. rss_growth_mb: resident memory, from a third of the run on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = (1, 1_000, 10_000)
+
+
+def start(module: str, *args: str) -> subprocess.Popen[str]:
+    """A process of ours whose last line of output is JSON."""
+    return subprocess.Popen([sys.executable, "-m", module, *args], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """End it and read what it measured."""
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate(timeout=30)
+    found: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
+    return found
+
+
+def client(seconds: float) -> None:
+    """Listen to depth, and ask ~/query in turns; prints medians of the round trips in ms."""
+    import rclpy
+    from sensor_msgs.msg import Image
+
+    from d4rt_ros.node.messages import OUTPUT
+    from d4rt_ros.srv import Query
+
+    rclpy.init()
+    node = rclpy.create_node("client")
+    node.create_subscription(Image, "/d4rt/depth/image", lambda message: None, OUTPUT)
+    service = node.create_client(Query, "/d4rt/query")
+    assert service.wait_for_service(20)
+    random = np.random.default_rng(0)
+    trips: dict[int, list[float]] = {size: [] for size in SIZES}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for size, times in trips.items():
+            request = Query.Request()
+            for field, extent in (("u", 640), ("v", 480)):
+                getattr(request, field).frombytes(random.uniform(0, extent - 1, size).astype(np.float32).tobytes())
+            started = time.perf_counter()
+            future = service.call_async(request)
+            rclpy.spin_until_future_complete(node, future, timeout_sec=20)
+            took = 1e3 * (time.perf_counter() - started)
+            if future.result().success:
+                times.append(took)
+            wait = time.monotonic() + 0.1
+            while time.monotonic() < wait:
+                rclpy.spin_once(node, timeout_sec=0.02)
+    report = {
+        "median": {str(size): float(np.median(times)) for size, times in trips.items()},
+        "calls": sum(map(len, trips.values())),
+    }
+    print(json.dumps(report), flush=True)
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def run(seconds: float, profile: Path | None, domain: int) -> dict[str, Any]:
+    """One run over DDS: figures by name."""
+    os.environ["ROS_DOMAIN_ID"] = str(domain)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
+    if profile is not None:
+        os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
+    node = start("bench.node_stub", "--ros-args", "--log-level", "error")
+    camera = start("bench.node_camera", "30")
+    asking = start("bench.node", "--client", str(seconds))
+    try:
+        trips = json.loads(asking.communicate(timeout=seconds + 60)[0].strip().splitlines()[-1])
+        sent = finish(camera)["sent"]
+        found = finish(node)
+    finally:
+        for process in (node, camera, asking):
+            process.kill()
+    overhead, transport = np.array(found["overhead_ms"]), np.array(found["transport_ms"])
+    unseen = sent - found["received"] - found["lost"]
+    return {
+        "overhead_ms_p50": float(np.percentile(overhead, 50)),
+        "overhead_ms_p95": float(np.percentile(overhead, 95)),
+        "service_extra_ms_10000": trips["median"]["10000"] - found["decode_ms"]["10000"],
+        "uncounted_drops": abs(unseen) + abs(found["received"] - found["accounted"]),
+        "rss_growth_mb": found["rss_growth_mb"],
+        "service_ms": trips["median"],
+        "service_calls": trips["calls"],
+        "stamp_to_callback_ms_p50": float(np.percentile(transport, 50)),
+        "callback_cpu_ms": found["callback_cpu_ms"],
+        "images_sent": sent,
+        "images_lost": found["lost"],
+        "windows": found["windows"][0],
+        "windows_dropped": found["windows_dropped"],
+        "step_ms": found["step_ms"],
+        "rss_mb": found["rss_mb"],
+        "node_cpu_seconds": found["cpu_seconds"],
+    }
+
+
+def main() -> None:
+    """Measure, print a table, then one line of JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one minute in all; else ten")
+    parser.add_argument("--client", type=float, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.client:
+        client(args.client)
+        return
+    seconds = 20.0 if args.quick else 300.0
+    domain = 1 + os.getpid() % 100
+    results = {
+        "default_transport": run(seconds, None, domain),
+        "shared_memory_profile": run(seconds, ROOT / "config" / "fastdds_shm.xml", domain),
+    }
+    for name, figures in results.items():
+        print(f"{name}:")
+        for key, value in figures.items():
+            print(f"  {key:28s} {value}")
+    best = results["shared_memory_profile"]
+    keys = ("overhead_ms_p50", "overhead_ms_p95", "service_extra_ms_10000", "uncounted_drops", "rss_growth_mb")
+    print(
+        json.dumps(
+            {
+                **{key: round(best[key], 3) for key in keys},
+                "network": "stub of zero cost",
+                "seconds": seconds,
+                "default_transport": {key: round(results["default_transport"][key], 3) for key in keys},
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

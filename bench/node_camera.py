@@ -1,0 +1,50 @@
+"""A camera for bench.node: publishes 640x480 rgb8 images at a fixed rate until SIGTERM, then says how many."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from d4rt_ros import conversions
+from d4rt_ros.node.messages import RclpyMessages
+
+HEIGHT, WIDTH = 480, 640
+
+
+def main() -> None:
+    """Publish as soon as somebody listens."""
+    rate = float(sys.argv[1])
+    ended = threading.Event()
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    node = rclpy.create_node("camera")
+    publisher = node.create_publisher(Image, "image", QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
+    types = RclpyMessages()
+    picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    while publisher.get_subscription_count() == 0 and not ended.wait(0.05):
+        pass
+    ended.wait(0.5)
+    sent, due = 0, time.monotonic()
+    while not ended.wait(max(0.0, due - time.monotonic())):
+        message = conversions.rgb_image(types, 0, "camera", picture)
+        message.header.stamp = conversions.time_message(types, time.time_ns())
+        publisher.publish(message)
+        sent += 1
+        due = max(due + 1.0 / rate, time.monotonic())
+    time.sleep(0.5)  # what is on its way arrives
+    print(json.dumps({"sent": sent}), flush=True)
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
