@@ -78,11 +78,12 @@ class _Frame:
                 f"{self.stamps[0] / 1e9:.6f} is in the buffer, when looking up transform of frame [{name}]"
             )
         if not self.stamps[0] <= stamp <= self.stamps[-1]:
-            future = stamp > self.stamps[-1]
+            side, which, end = (
+                ("future", "latest", -1) if stamp > self.stamps[-1] else ("past", "earliest", 0)
+            )
             raise ExtrapolationException(
-                f"Lookup would require extrapolation into the {'future' if future else 'past'}.  "
-                f"Requested time {stamp / 1e9:.6f} but the {'latest' if future else 'earliest'} data is "
-                f"at time {self.stamps[-1 if future else 0] / 1e9:.6f}, when looking up transform of frame [{name}]"
+                f"Lookup would require extrapolation into the {side}.  Requested time {stamp / 1e9:.6f} but the "
+                f"{which} data is at time {self.stamps[end] / 1e9:.6f}, when looking up transform of frame [{name}]"
             )
         after = bisect.bisect_left(self.stamps, stamp)
         if self.stamps[after] == stamp:
