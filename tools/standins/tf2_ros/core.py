@@ -78,12 +78,13 @@ class _Frame:
                 f"{self.stamps[0] / 1e9:.6f} is in the buffer, when looking up transform of frame [{name}]"
             )
         if not self.stamps[0] <= stamp <= self.stamps[-1]:
-            side, which, end = (
-                ("future", "latest", -1) if stamp > self.stamps[-1] else ("past", "earliest", 0)
-            )
+            future = stamp > self.stamps[-1]
+            known = f"latest data is at time {self.stamps[-1] / 1e9:.6f}"
+            if not future:
+                known = f"earliest data is at time {self.stamps[0] / 1e9:.6f}"
             raise ExtrapolationException(
-                f"Lookup would require extrapolation into the {side}.  Requested time {stamp / 1e9:.6f} but the "
-                f"{which} data is at time {self.stamps[end] / 1e9:.6f}, when looking up transform of frame [{name}]"
+                f"Lookup would require extrapolation into the {'future' if future else 'past'}.  Requested "
+                f"time {stamp / 1e9:.6f} but the {known}, when looking up transform of frame [{name}]"
             )
         after = bisect.bisect_left(self.stamps, stamp)
         if self.stamps[after] == stamp:
