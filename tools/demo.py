@@ -11,7 +11,6 @@ import argparse
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -41,6 +40,8 @@ def main() -> int:
     shutil.rmtree(args.out, ignore_errors=True)
     args.out.mkdir(parents=True)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    # The installed node runs on the Python that it finds first.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     # A robot nearby shall not hear the demo, nor the demo the robot.
     environment.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -92,7 +93,7 @@ def process(
         try:
             yield child
         finally:
-            child.send_signal(signal.SIGINT)
+            child.terminate()
             try:
                 child.wait(10.0)
             except subprocess.TimeoutExpired:

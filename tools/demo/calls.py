@@ -17,7 +17,7 @@ from d4rt_ros.action import TrackAll
 from d4rt_ros.srv import FollowPoints, GetCamera, GetDepth, GetPointCloud, Query, TrackPoints, UnfollowPoints
 
 TIMEOUT = 60.0
-SERVICES = (
+FIRST_CALLS = (  # pause and reset follow when the pictures are made
     "query",
     "query outside the image",
     "track_points",
@@ -27,9 +27,7 @@ SERVICES = (
     "get_camera",
     "follow_points",
     "unfollow_points",
-    "pause",
 )
-ACTION = "track_all"
 
 
 class NoAnswer(RuntimeError):

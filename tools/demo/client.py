@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from calls import ACTION, SERVICES, Caller, NoAnswer
+from calls import FIRST_CALLS, Caller, NoAnswer
 from listener import Listener, check_bag
 from pictures import save_pictures
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -56,7 +56,7 @@ def main() -> int:
             "the node stopped publishing",
             listener,
         )
-        for call in (*SERVICES, ACTION):
+        for call in (*FIRST_CALLS, "track_all"):
             caller.run(call)
         _expect(
             listener.wait_for(lambda: len(windows) >= LAST_WINDOWS, 60.0),
@@ -64,16 +64,21 @@ def main() -> int:
             listener,
         )
         made = save_pictures(listener.seen, folder, listener.metric)
-        count = len(windows)
+        caller.run("pause")
         caller.run("reset")
+        count = len(windows)
         _expect(
             listener.wait_for(lambda: len(windows) > count + 1, 30.0),
             "after reset the node published nothing",
             listener,
         )
+        silent = listener.unheard()
+        _expect(not silent, f"nothing came on {', '.join(silent)}", listener)
         time.sleep(1.1)  # the diagnostics of this very moment
         listener.close()
         recorded = check_bag(folder / "outputs")
+    except KeyboardInterrupt:
+        return 130
     except NoAnswer as problem:
         print(f"demo failed: {problem}", file=sys.stderr, flush=True)
         _report(caller, listener, len(windows))

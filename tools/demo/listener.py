@@ -22,7 +22,7 @@ from d4rt_ros.bag.messages import BagMessages
 from d4rt_ros.node.messages import message_class
 from d4rt_ros.outputs import LATCHED, TOPICS
 
-KEPT = 60  # images and depths held for pictures
+KEPT = 120  # images held until their depth comes
 TRACKS = "/d4rt/tracks"
 
 
@@ -50,6 +50,7 @@ class Listener:
         self._writer = Writer(bag, version=8, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._recording = True
+        self._topics: set[str] = set()
         for topic, (kind, _) in TOPICS.items():
             name = topic if topic.startswith("/") else f"/d4rt/{topic}"
             self._record(name, kind, latched=topic in LATCHED)
@@ -62,6 +63,8 @@ class Listener:
         durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
         message_type = message_class(kind)
+
+        self._topics.add(topic)
 
         def take(data: bytes) -> None:
             if not self._recording:
@@ -78,11 +81,15 @@ class Listener:
 
     def _image(self, message: Any) -> None:
         self.size = message.height, message.width
-        _keep(self.seen.images, conversions.stamp_ns(message.header.stamp), conversions.image_array(message))
+        images = self.seen.images
+        images[conversions.stamp_ns(message.header.stamp)] = conversions.image_array(message).copy()
+        while len(images) > KEPT:
+            del images[min(images)]
 
     def _depth(self, message: Any, now: int) -> None:
         stamp = conversions.stamp_ns(message.header.stamp)
-        _keep(self.seen.depths, stamp, conversions.depth_array(message))
+        if stamp in self.seen.images:
+            self.seen.depths.append((self.seen.images[stamp], conversions.depth_array(message)))
         self.latencies.append((now - stamp) / 1e9)
         self.on_window(stamp, self.latencies[-1])
 
@@ -121,16 +128,14 @@ class Listener:
                 self.changed.wait(0.2)
         return True
 
+    def unheard(self) -> list[str]:
+        """Outputs of the node on which nothing came."""
+        return sorted(self._topics - set(self.counts))
+
     def close(self) -> None:
         """Finish the bag; what comes later is not heard."""
         self._recording = False
         self._writer.close()
-
-
-def _keep(held: dict[int, np.ndarray], stamp: int, values: np.ndarray) -> None:
-    held[stamp] = values.copy()
-    while len(held) > KEPT:
-        del held[min(held)]
 
 
 def check_bag(bag: Path) -> dict[str, int]:

@@ -21,13 +21,13 @@ class Seen:
 
     Attributes:
         images: [H, W, 3] RGB by stamp, the newest ones.
-        depths: [H, W] float32 by stamp.
+        depths: images [H, W, 3] and their depths [H, W] float32, oldest first.
         tracks: the newest Tracks message's stamps, ids, uv [T, N, 2] pixels, visibility [T, N].
         path: [N, 3] positions of the camera in the world.
     """
 
     images: dict[int, np.ndarray] = field(default_factory=dict)
-    depths: dict[int, np.ndarray] = field(default_factory=dict)
+    depths: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     tracks: tuple[list[int], np.ndarray, np.ndarray, np.ndarray] | None = None
     path: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
 
@@ -56,33 +56,19 @@ def scale_bar(height: int, near: float, far: float, unit: str) -> np.ndarray:
 
 
 def depth_picture(seen: Seen, unit: str, rows: int = 3) -> np.ndarray | None:
-    """Images beside their depths; None where no image has one."""
-    both = sorted(set(seen.images) & set(seen.depths))
-    if not both:
+    """Images beside their depths, one scale for all; None where nothing has a depth."""
+    pairs = [pair for pair in seen.depths if np.isfinite(pair[1]).any()]
+    if not pairs:
         return None
-    chosen = [both[index] for index in np.unique(np.linspace(0, len(both) - 1, rows).astype(int))]
-    known = np.concatenate(
-        [depth[np.isfinite(depth) & (depth > 0)] for depth in map(seen.depths.get, chosen)]
-    )
-    if known.size == 0:
-        return None
+    chosen = [pairs[index] for index in np.unique(np.linspace(0, len(pairs) - 1, rows).astype(int))]
+    known = np.concatenate([depth[np.isfinite(depth)] for _, depth in chosen])
     near, far = (float(value) for value in np.percentile(known, [2, 98]))
     lines = []
-    for stamp in chosen:
-        image = seen.images[stamp]
+    for image, depth in chosen:
         gap = np.full((len(image), 8, 3), 255, np.uint8)
-        lines += [
-            np.hstack(
-                [
-                    image,
-                    gap,
-                    colourised(seen.depths[stamp], near, far),
-                    gap,
-                    scale_bar(len(image), near, far, unit),
-                ]
-            ),
-        ]
-        lines += [np.full((8, lines[0].shape[1], 3), 255, np.uint8)]
+        bar = scale_bar(len(image), near, far, unit)
+        lines.append(np.hstack([image, gap, colourised(depth, near, far), gap, bar]))
+        lines.append(np.full((8, lines[0].shape[1], 3), 255, np.uint8))
     return np.vstack(lines[:-1])
 
 
@@ -123,7 +109,7 @@ def path_picture(seen: Seen, file: Path, unit: str) -> bool:
     path = seen.path
     if len(path) < 2:
         return False
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.6), dpi=100)
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.6), dpi=100, layout="constrained")
     for axis, (across, up), title, names in (
         (axes[0], (1, 0), "from above", ("y (left)", "x (forward)")),
         (axes[1], (0, 2), "from the right", ("x (forward)", "z (up)")),
@@ -139,7 +125,7 @@ def path_picture(seen: Seen, file: Path, unit: str) -> bool:
     axes[0].invert_xaxis()  # left is left
     axes[0].set_adjustable("datalim")
     axes[1].set_adjustable("datalim")
-    axes[0].legend(loc="best")
+    axes[0].legend()
     figure.colorbar(dots, ax=axes, label="frame")
     figure.suptitle("Path of the camera")
     figure.savefig(file)
