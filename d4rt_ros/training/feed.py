@@ -11,9 +11,10 @@ import os
 import queue
 import signal
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from d4rt_ros.training.datasets import open_source
 from d4rt_ros.training.recipe import Recipe
 from d4rt_ros.training.sampling import sample_queries
 from d4rt_ros.training.truth import ClipBatch, Truth
+
+
+D = TypeVar("D", Queries, Truth)
 
 
 @dataclass(frozen=True)
@@ -52,48 +56,69 @@ def _seed(*parts: int) -> int:
 
 
 class Feed:
-    """Makes any batch of a run by its number, for the rows of one process of `world`."""
+    """Makes any batch of a run by its number, for the chunks of one process of `world`.
+
+    A batch consists of chunks of clips that are made together; each is the same whichever process makes it.
+    """
 
     def __init__(self, recipe: Recipe, rank: int = 0, world: int = 1, worker: int = 0) -> None:
-        """Open the sources. Raises ValueError if the batch does not divide over the processes."""
-        if recipe.feed.batch % world:
-            raise ValueError(f"feed.batch {recipe.feed.batch} does not divide over {world} processes")
-        share = recipe.feed.batch // world
+        """Open the sources. Raises ValueError if the chunks do not divide over the processes."""
+        chunks = recipe.feed.batch // recipe.feed.chunk
+        if chunks % world:
+            raise ValueError(f"{chunks} chunks (feed.batch / feed.chunk) do not divide over {world} processes")
         self._recipe, self._worker = recipe, worker
-        self._rows = range(rank * share, (rank + 1) * share)
+        self._chunks = range(rank * chunks // world, (rank + 1) * chunks // world)
         self._sources = [open_source(s, recipe.model) for s in recipe.sources]
         weights = np.array([s.weight for s in recipe.sources], dtype=float)
         self._weights = weights / weights.sum()
-        self._pool: OrderedDict[int, ClipBatch] = OrderedDict()
+        self._pool: OrderedDict[int, list[ClipBatch]] = OrderedDict()
 
-    def _clips(self, group: int) -> ClipBatch:
+    def _clips(self, group: int) -> list[ClipBatch]:
+        """The chunks of one batch of clips, made if the pool has not got them."""
         if group not in self._pool:
-            seed = self._recipe.seed
-            chosen = np.random.default_rng(_seed(seed, 1, group)).choice(len(self._sources), p=self._weights)
-            # held-out seeds are small numbers: stay above them
-            seeds = [2**32 + _seed(seed, 2, group, row) for row in self._rows]
-            self._pool[group] = self._sources[chosen].make(seeds)
+            self._pool[group] = [self._make(group, chunk) for chunk in self._chunks]
             while len(self._pool) > self._recipe.feed.pool:
                 self._pool.popitem(last=False)
         return self._pool[group]
+
+    def _make(self, group: int, chunk: int) -> ClipBatch:
+        seed = self._recipe.seed
+        chosen = np.random.default_rng(_seed(seed, 1, group, chunk)).choice(len(self._sources), p=self._weights)
+        # held-out seeds are small numbers: stay above them
+        seeds = [2**32 + _seed(seed, 2, group, chunk, row) for row in range(self._recipe.feed.chunk)]
+        return self._sources[chosen].make(seeds)
 
     def batch(self, number: int) -> Batch:
         """Batch `number`, which belongs to worker `number` modulo the count of workers."""
         recipe, feed = self._recipe, self._recipe.feed
         workers = max(1, feed.workers)
-        place = number // workers
-        local = place // feed.reuse + _seed(recipe.seed, 3, number) % feed.pool
-        for older in range(place // feed.reuse, local):  # keep the order of making, whatever is asked first
-            self._clips(older * workers + self._worker)
-        clips = self._clips(local * workers + self._worker)
-        generators = [torch.Generator().manual_seed(_seed(recipe.seed, 4, number, row)) for row in self._rows]
+        first = number // workers // feed.reuse
+        chosen = first + _seed(recipe.seed, 3, number) % feed.pool
+        for place in range(first, chosen + 1):  # keep the order of making, whatever is asked first
+            self._clips(place * workers + self._worker)
+        clips = self._clips(chosen * workers + self._worker)
+        asked = [self._ask(number, chunk, part) for chunk, part in zip(self._chunks, clips)]
+        videos, aspects, queries, truths = zip(*asked)
+        return Batch(number, torch.cat(videos), torch.cat(aspects), join(queries), join(truths))
+
+    def _ask(self, number: int, chunk: int, clips: ClipBatch) -> tuple[Tensor, Tensor, Queries, Truth]:
+        """Fresh colours and queries for one chunk: video, aspect ratio, queries, truth."""
+        recipe = self._recipe
+        rows = range(chunk * recipe.feed.chunk, (chunk + 1) * recipe.feed.chunk)
+        generators = [torch.Generator().manual_seed(_seed(recipe.seed, 4, number, row)) for row in rows]
         boxes = torch.tensor([random_box(recipe.augment, g) for g in generators])
-        if recipe.augment.crop and bool((boxes[:, 2:] < 1).any()):
+        if bool((boxes[:, 2:] < 1).any()):
             clips = CroppedClips(clips, boxes)
         near = recipe.sampling.near_share(number // recipe.optimiser.accumulate)
         queries = sample_queries(clips, recipe.sampling, near, generators)
         video = [augment_colour(v, recipe.augment, g) for v, g in zip(clips.video, generators)]
-        return Batch(number, torch.stack(video), clips.aspect_ratio, queries, clips.answer(queries))
+        return torch.stack(video), clips.aspect_ratio, queries, clips.answer(queries)
+
+
+def join(parts: Sequence[D]) -> D:
+    """Queries or truths one behind the other along the batch."""
+    kind = type(parts[0])
+    return kind(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(kind)))
 
 
 def _pack(batch: Batch) -> dict[str, Any]:

@@ -209,10 +209,11 @@ def _build_model(recipe: Recipe) -> D4RT:
     return D4RT(recipe.model)
 
 
-def held_out(recipe: Recipe, batches: int = 4, size: int = 8) -> list[ClipBatch]:
-    """Procedural clips of fixed seeds that training never sees."""
+def held_out(recipe: Recipe) -> list[ClipBatch]:
+    """Procedural clips of fixed seeds that training never sees, at most 8 a batch."""
     source = open_source(SourceSettings(), recipe.model)
-    return [source.make(list(range(i * size, (i + 1) * size))) for i in range(batches)]
+    seeds = list(range(recipe.validate_clips))
+    return [source.make(seeds[i : i + 8]) for i in range(0, len(seeds), 8)]
 
 
 class _Stop:

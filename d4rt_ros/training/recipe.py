@@ -32,6 +32,7 @@ class FeedSettings:
     """How clips are made and reused."""
 
     batch: int = 8  # clips a step over all processes, times `accumulate`
+    chunk: int = 8  # clips made together, in one process
     reuse: int = 8  # steps for which a made clip is asked fresh queries, in the mean
     pool: int = 4  # batches of clips kept at hand, among which a step chooses
     workers: int = 1  # processes that make clips; 0: in the training process
@@ -39,9 +40,11 @@ class FeedSettings:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        for name, least in (("batch", 1), ("reuse", 1), ("pool", 1), ("workers", 0), ("prefetch", 1)):
+        for name, least in (("batch", 1), ("chunk", 1), ("reuse", 1), ("pool", 1), ("workers", 0), ("prefetch", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"feed.{name} is {getattr(self, name)}, must be at least {least}")
+        if self.batch % self.chunk:
+            raise ValueError(f"feed.batch is {self.batch}, must be a multiple of feed.chunk {self.chunk}")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Recipe:
     confidence_from: float = 0.5  # part of the run after which confidence weighs the xyz error
     checkpoint_minutes: float = 5.0
     validate_minutes: float = 10.0
+    validate_clips: int = 32  # held-out scenes, a multiple of 8 or fewer
     sources: tuple[SourceSettings, ...] = (SourceSettings(),)
     feed: FeedSettings = FeedSettings()
     sampling: SamplingSettings = SamplingSettings()

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from d4rt_ros.model import ModelConfig
+from d4rt_ros.training.datasets import movi, pointodyssey, rgbd, tartanair
+from d4rt_ros.training.datasets.sequences import FolderSource
+from d4rt_ros.training.procedural import ProceduralSource
+from d4rt_ros.training.recipe import SourceSettings
 
-if TYPE_CHECKING:
-    from d4rt_ros.training.feed import ClipSource
-    from d4rt_ros.training.recipe import SourceSettings
+READERS = {
+    "movi": (movi.find, movi.MoviSequence),
+    "pointodyssey": (pointodyssey.find, pointodyssey.PointOdysseySequence),
+    "tartanair": (tartanair.find, tartanair.TartanAirSequence),
+    "rgbd": (rgbd.find, rgbd.RgbdSequence),
+}
 
-KINDS = ("procedural", "movi", "pointodyssey", "tartanair", "rgbd")
 
+def open_source(settings: SourceSettings, model: ModelConfig) -> ProceduralSource | FolderSource:
+    """Open a source of clips at the length and size that `model` sees.
 
-def open_source(settings: SourceSettings, model: ModelConfig) -> ClipSource:
-    """Open a source of clips at the size that `model` sees.
-
-    Raises ValueError for an unknown kind, FileNotFoundError for a folder without usable sequences.
+    Raises ValueError for an unknown kind or option, FileNotFoundError for a folder without sequences,
+    BrokenSequence for one without a sound sequence.
     """
-    if settings.kind == "procedural":
-        from d4rt_ros.training.procedural import ProceduralSource
-
-        return ProceduralSource(model, **settings.options)
-    raise ValueError(f"source kind {settings.kind!r} is unknown; known are {', '.join(KINDS)}")
+    try:
+        if settings.kind == "procedural":
+            return ProceduralSource(model, **settings.options)
+        if settings.kind in READERS:
+            find, reader = READERS[settings.kind]
+            return FolderSource(
+                settings.path, find, reader, model.frames, model.image_size, **settings.options
+            )
+    except TypeError as error:
+        raise ValueError(f"options of source {settings.kind!r}: {error}") from error
+    known = ", ".join(("procedural", *READERS))
+    raise ValueError(f"source kind {settings.kind!r} is unknown; known are {known}")
