@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["d4rt_ros", "d4rt_ros.*"]),
-    package_data={"": ["py.typed", "*.safetensors", "*.json", "*.yaml"]},
+    package_data={"": ["py.typed", "weights/*", "recipes/*.yaml"]},
     data_files=[("share/d4rt_ros/msg", ["msg/Tracks.msg"])],  # where colcon puts it: `d4rt bag` writes it into bags
     install_requires=requirements("requirements.txt"),
     extras_require={"test": requirements("tools/requirements-dev.txt")},

@@ -73,9 +73,11 @@ def node_command(assignments: list[str]) -> list[str]:
     return [
         str(executable),
         "--ros-args",
+        "-r",
+        "__node:=d4rt",
         *(word for remap in remaps for word in ("-r", remap)),
         "--params-file",
-        str(ROOT / "config" / "d4rt.yaml"),
+        str(prefix / "share" / "d4rt_ros" / "config" / "d4rt.yaml"),
         *(word for setting in settings for word in ("-p", setting)),
     ]
 
