@@ -14,7 +14,6 @@ from torch import Tensor
 from d4rt_ros.training import shapes
 from d4rt_ros.training.shapes import Vec
 
-
 _CUT = shapes.NEAR / 2
 # the 12 edges of a box whose corners are numbered by the bits of (x, y, z)
 _EDGES = torch.tensor([(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit]).T.unbind(0)
@@ -60,7 +59,7 @@ class View:
     centre: Tensor  # [B, 2]
 
     def direction(self, clip: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """x and y of the camera ray (x, y, 1) through (u, v); clip [N] chooses the camera."""
+        """X and y of the camera ray (x, y, 1) through (u, v); clip [N] chooses the camera."""
         fx, fy, cx, cy = take(torch.cat((self.focal, self.centre), 1).T.contiguous(), clip)
         return (u - cx) / fx, (v - cy) / fy
 

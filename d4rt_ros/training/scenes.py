@@ -13,8 +13,8 @@ from torch import Tensor
 
 from d4rt_ros.model import Queries
 from d4rt_ros.training import shapes
-from d4rt_ros.training.cameras import camera_paths
 from d4rt_ros.training.cameras import Path as CameraPath
+from d4rt_ros.training.cameras import camera_paths
 from d4rt_ros.training.layout import Layout, compose
 from d4rt_ros.training.raycast import Caster, View, World, take
 from d4rt_ros.training.rigid import Random, convert, dot, move, unit, unit3
