@@ -94,9 +94,13 @@ def test_no_file_is_left_behind_by_the_install_patterns():
     ]
     kinds = {path.suffix if path.suffix != ".typed" else path.name for path in tracked} - {".md"}
     cmake = set(re.findall(r'PATTERN "\*?([^"]+)"', (ROOT / "CMakeLists.txt").read_text())) - {"__pycache__"}
-    setup = re.search(r"package_data=\{\"\": (\[.*?\])", (ROOT / "setup.py").read_text()).group(1)
     assert kinds <= cmake
-    assert kinds <= {name.lstrip("*") for name in ast.literal_eval(setup)} | {".py"}
+    found = re.search(r"package_data=\{\"\": (\[.*?\])", (ROOT / "setup.py").read_text()).group(1)
+    patterns = ["*.py", *ast.literal_eval(found)]
+    for path in tracked:
+        if path.suffix != ".md":
+            package = next(folder for folder in path.parents if (folder / "__init__.py").exists())
+            assert any(path.relative_to(package).match(pattern) for pattern in patterns), path
 
 
 def test_every_message_package_in_use_is_declared():
