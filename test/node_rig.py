@@ -178,11 +178,13 @@ class Rig(Client):
         assert self.settle()
 
     def settle(self):
-        """Whether all windows that were handed over are done with."""
+        """Whether all windows that were handed over are done with, and published."""
         counters = self.session.worker.counters
-        return wait(
+        done = wait(
             lambda: counters.windows_in == counters.windows_done + counters.windows_dropped + counters.windows_failed
         )
+        self.session.worker.submit(lambda: None).result(10)  # behind the publishing, on the same thread
+        return done
 
     def close(self):
         self.model.gate.set()

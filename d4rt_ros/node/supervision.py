@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 
@@ -12,6 +13,7 @@ from d4rt_ros.node.inputs import CameraInputs
 from d4rt_ros.node.parameters import Value
 from d4rt_ros.node.transforms import Transforms
 
+_DIGITS = re.compile(r"\d+")
 PATIENCE = 2.0  # seconds of silence that need no explanation
 
 
@@ -41,12 +43,12 @@ class Supervision:
         now = self._monotonic()
         found = {subject: text for subject, text in self._find(now) if text}
         for subject, text in found.items():
-            if subject not in self.troubles:
+            # The same sentence with another number is no news.
+            if _DIGITS.sub("#", text) != _DIGITS.sub("#", self.troubles.get(subject, "")):
                 self._node.get_logger().warning(text)
         for subject in self.troubles.keys() - found.keys():
             self._node.get_logger().info(f"{subject} is well again")
-        # A trouble keeps its first wording, so that a number in it makes no second log line.
-        self.troubles = {subject: self.troubles.get(subject, text) for subject, text in found.items()}
+        self.troubles = found
 
     def _find(self, now: float) -> list[tuple[str, str]]:
         return [

@@ -1,0 +1,191 @@
+"""What cameras do to a node: wrong encodings, changes in mid-stream, silence, and time that jumps."""
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from node_rig import FRAMES, TYPES, Rig, stamp, wait
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from room import SIZE
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+
+from d4rt_ros import conversions
+from d4rt_ros.node.supervision import PATIENCE
+from d4rt_ros.srv import Query
+
+
+@pytest.fixture(scope="module")
+def rig():
+    rig = Rig()
+    rig.play(FRAMES)
+    yield rig
+    rig.close()
+
+
+def trouble(rig, subject):
+    return rig.session.supervision.troubles.get(subject, "")
+
+
+def test_an_unknown_encoding_is_refused_by_name_and_the_stream_goes_on(rig):
+    bad = rig.image()
+    bad.encoding = "8UC3"
+    windows, refused = rig.session.worker.counters.windows_done, rig.session.inputs.counters.refused
+    for _ in range(3):
+        rig.show(bad)
+    assert rig.session.inputs.counters.refused == refused + 3
+    assert wait(lambda: trouble(rig, "image"))
+    assert "encoding '8UC3' is not supported; supported are rgb8, bgr8" in trouble(rig, "image")
+    rig.play(FRAMES)
+    assert rig.session.worker.counters.windows_done > windows
+    assert wait(lambda: not trouble(rig, "image"))
+
+
+def test_truncated_and_unstamped_images_are_refused(rig):
+    for change, words in (
+        (lambda image: image.data.pop(), "data is truncated"),
+        (lambda image: setattr(image.header, "stamp", Time()), "header.stamp is zero; the camera driver must stamp"),
+        (lambda image: setattr(image.header, "stamp", Time(sec=-4)), "header.stamp is zero"),
+        (lambda image: setattr(image, "height", 4_000_000_000), "data is truncated"),
+        (lambda image: setattr(image, "width", 0), "0x24 pixels"),
+    ):
+        image, before = rig.image(), rig.session.inputs.counters.refused
+        change(image)
+        rig.show(image)
+        assert rig.session.inputs.counters.refused == before + 1
+        assert words in rig.session.inputs.counters.last_refusal
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"size": (12, 16)}, "image size changed from 32x24 to 16x12"),
+        ({"frame_id": "other_camera"}, "camera frame changed from 'camera' to 'other_camera'"),
+    ],
+)
+def test_a_change_in_mid_stream_starts_over_and_says_so(rig, fields, reason):
+    rig.play(FRAMES)
+    rig.show(rig.image(**fields))
+    assert rig.session.window.restarts == reason
+    rig.play(1)  # and back again
+    rig.play(FRAMES - 1)
+    assert rig.session.newest.window.starts_segment
+
+
+def test_late_and_double_frames_are_counted_and_a_loop_starts_over(rig):
+    rig.play(FRAMES)
+    counters = rig.session.window.counters
+    before = counters.duplicates, counters.out_of_order
+    newest = rig.next - 1
+    rig.show(rig.image(newest))
+    rig.show(rig.image(newest - 3))
+    assert (counters.duplicates, counters.out_of_order) == (before[0] + 1, before[1] + 1)
+    rig.show(rig.image(0))
+    assert rig.session.window.restarts.startswith("time jumped back by")
+    rig.play(FRAMES - 1)
+    assert rig.session.newest.stamps == tuple(stamp(k) for k in range(FRAMES))
+    answer = rig.call(Query, "query", u=[1.0], v=[1.0])
+    assert answer.success and conversions.stamp_ns(answer.window_end) == stamp(FRAMES - 1)
+
+
+def test_a_calibration_that_cannot_be_used_is_named_and_images_go_on(rig):
+    k = np.array([[20.0, 0, 16], [0, 22, 12], [0, 0, 1]])
+    for size, model, coefficients, words in (
+        ((48, 64), "plumb_bob", (0.0,) * 5, "camera_info is for 64x48 pixels, the image has 32x24"),
+        (SIZE, "cylinder", (0.1,), "distortion_model 'cylinder' is not supported"),
+    ):
+        rig.tell(
+            conversions.camera_info(TYPES, 0, "camera", size, k, model, coefficients),
+            "camera_info",
+            lambda: "camera_info" in rig.session.inputs.counters.heard,
+        )
+        rig.play(FRAMES)
+        assert wait(lambda words=words: words in trouble(rig, "camera_info")), trouble(rig, "camera_info")
+        assert rig.session.newest.intrinsics_known is False
+        rig.session.inputs.counters.heard.pop("camera_info")
+    rig.tell(
+        conversions.camera_info(TYPES, 0, "camera", SIZE, k), "camera_info", lambda: rig.session.inputs.camera is not None
+    )
+    assert wait(lambda: not trouble(rig, "camera_info"))
+
+
+def test_silence_names_the_topic_and_what_to_do():
+    rig = Rig(image_reliability="reliable", scale__source="odometry")
+    try:
+        assert wait(lambda: trouble(rig, "image"), PATIENCE + 3)
+        assert "no message on /image for 2 s: nobody publishes it; start the camera, or remap 'image'" in trouble(rig, "image")
+        rig.node.create_publisher(Image, "image", 5)
+        assert wait(lambda: "1 publisher(s) that send nothing" in trouble(rig, "image"), 5)
+    finally:
+        rig.close()
+
+
+def test_a_quality_of_service_that_does_not_fit_is_named():
+    rig = Rig(image_reliability="reliable")
+    try:
+        rig.node.create_publisher(Image, "image", QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
+        assert wait(lambda: rig.session.inputs.counters.mismatched.get("image"), 10)
+        assert wait(lambda: "set image_reliability to best_effort" in trouble(rig, "image"), PATIENCE + 3)
+    finally:
+        rig.close()
+
+
+def test_a_publisher_of_camera_info_that_says_nothing_is_named():
+    rig = Rig()
+    try:
+        rig.node.create_publisher(CameraInfo, "camera_info", 5)
+        assert wait(lambda: trouble(rig, "camera_info"), PATIENCE + 3)
+        assert "until then intrinsics are estimated" in trouble(rig, "camera_info")
+    finally:
+        rig.close()
+
+
+def test_a_simulated_clock_that_stands_still_is_named_and_one_that_jumps_back_starts_over():
+    rig = Rig(use_sim_time=True)
+    try:
+        assert wait(lambda: "nothing arrives on /clock" in trouble(rig, "clock"), PATIENCE + 3)
+        rig.play(FRAMES - 1)
+        now = rig.d4rt.get_clock()
+        rig.tell(Clock(clock=Time(sec=50)), "/clock", lambda: now.now().nanoseconds == 50 * 10**9)
+        before = rig.session.window.counters.restarts
+        rig.tell(Clock(clock=Time(sec=20)), "/clock", lambda: now.now().nanoseconds == 20 * 10**9)
+        assert wait(lambda: rig.session.window.counters.restarts == before + 1)
+        assert rig.session.window.restarts == "time jumped back"
+        rig.play(1)
+        assert rig.session.worker.counters.windows_in == 0  # the frames from before do not count
+        assert wait(lambda: not trouble(rig, "clock"))
+    finally:
+        rig.close()
+
+
+def test_parameters_are_refused_over_the_wire_with_field_value_and_range():
+    rig = Rig()
+
+    def change(name, value):
+        parameters = [Parameter(name, value=value).to_parameter_msg()]
+        return rig.call(SetParameters, "set_parameters", parameters=parameters).results[0]
+
+    try:
+        for name, value, words in (
+            ("points.min_confidence", 1.5, ("points.min_confidence", "1.5", "1")),
+            ("window.length", 100_000, ("window.length", "100000", "256")),
+            ("window.length", 8.0, ("type",)),
+            ("tf.mode", "sideways", ("tf.mode can be set while the node is inactive",)),
+            ("model.checkpoint", "x", ("model.checkpoint needs another network", "unconfigured; it is active now")),
+            ("query.queue", 3, ("read-only", "query.queue")),
+        ):
+            result = change(name, value)
+            assert not result.successful and all(word in result.reason for word in words), result.reason
+        rig.d4rt.trigger_deactivate()
+        result = change("tf.mode", "odom_to_base")
+        assert not result.successful and result.reason == "tf.mode is 'odom_to_base', which needs frames.base; it is empty"
+        result = change("tf.mode", "sideways")
+        assert "it must be one of 'none', 'world_to_camera'" in result.reason
+        assert change("points.stride", 2).successful
+        rig.d4rt.trigger_activate()
+        assert rig.session.settings.points_stride == 2
+        shown = rig.call(DescribeParameters, "describe_parameters", names=["points.min_confidence"]).descriptors[0]
+        assert shown.description and shown.floating_point_range[0].to_value == 1.0
+    finally:
+        rig.close()
