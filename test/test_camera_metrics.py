@@ -54,6 +54,13 @@ def test_rpe_by_hand() -> None:
     assert camera_scores(estimate, truth, delta=2).rpe_rotation_deg == pytest.approx(3)
 
 
+def test_rpe_counts_all_pairs() -> None:
+    truth = _poses(SQUARE, [0, 0, 0, 0])
+    estimate = _poses(SQUARE, [0, 0, 3, 4])
+    # Frames 0 to 2 turn by 3 degrees too much, frames 1 to 3 by 4.
+    assert camera_scores(estimate, truth, delta=2).rpe_rotation_deg == pytest.approx(np.sqrt((9 + 16) / 2))
+
+
 def test_standing_still_costs_the_spread_of_the_truth() -> None:
     still = np.tile(np.eye(4), (4, 1, 1))
     scores = camera_scores(still, _poses(SQUARE))

@@ -14,7 +14,9 @@ from d4rt_ros.evaluation.clip import Clip, cut_clips, unit_intrinsics, window_fr
 from d4rt_ros.evaluation.evaluate import evaluate
 from d4rt_ros.evaluation.scores import score_clip, summarise
 from d4rt_ros.evaluation.sequence import DataError, Frames, Sequence, TrueTracks
+from d4rt_ros.evaluation.track_metrics import metric_intrinsics, tapvid3d_scores
 from d4rt_ros.model import Answers, ModelConfig, Queries
+from d4rt_ros.tasks import tracks
 
 SIZE = (48, 64)
 WORLD = AnalyticScene(num_frames=24, image_size=SIZE, ball_velocity=(0.0, 0.0, 0.0))
@@ -179,17 +181,44 @@ def test_annotated_tracks_are_used_as_they_are() -> None:
     u, v = torch.tensor([0.4, 0.35, 0.8]), torch.tensor([0.52, 0.5, 0.3])
     t = torch.arange(24)[:, None]
     answers = world.decode(Queries.make(u, v, 0, t, t).apply(lambda x: x.reshape(-1)))
-    tracks = TrueTracks(
+    annotated = TrueTracks(
         xyz=answers.xyz.reshape(24, 3, 3).double().numpy(),
         visible=answers.visibility.reshape(24, 3).numpy() > 0.5,
         query_uv=torch.stack([u, v], -1).numpy(),
         query_t=np.zeros(3, np.int64),
     )
-    sequence = replace(RECORDED, tracks=tracks, depth=None, static=False)
+    sequence = replace(RECORDED, tracks=annotated, depth=None, static=False)
     scores = evaluate(Knowing(world), sequence)
     assert scores["track_px"] == pytest.approx(0, abs=1e-2)
     assert scores["aj"] == pytest.approx(1) and scores["visibility_acc"] == 1
     assert evaluate(Knowing(WORLD), sequence)["track_px"] > 1
+    annotated.visible[0, 2] = False  # cannot be asked for by its pixel there
+    (clip,) = cut_clips(sequence, 8)
+    assert clip.tracks is not None and clip.tracks.uv.shape == (8, 2, 2)
+    samples = score_clip(Knowing(world).encode(clip.video, clip.stamps, clip.aspect_ratio), clip)
+    assert len(samples["track_px"]) == annotated.visible[[2, 4, 6, 9, 11, 13, 15], :2].sum()
+
+
+def test_tracks_are_scored_at_the_resolution_of_the_benchmark() -> None:
+    (clip,) = cut_clips(RECORDED, 8)
+    scene = Knowing(replace(WORLD, noise=0.01)).encode(clip.video, clip.stamps, clip.aspect_ratio)
+    assert clip.tracks is not None
+    asked = tracks(scene, *torch.tensor(clip.tracks.uv[0], dtype=torch.float32).T, 0)
+    expected = tapvid3d_scores(
+        asked.xyz.numpy(),
+        asked.visibility.numpy() > 0.5,
+        clip.tracks.xyz,
+        clip.tracks.visible,
+        metric_intrinsics(WORLD.matrix, SIZE),
+        clip.tracks.valid,
+    )
+    again = Knowing(replace(WORLD, noise=0.01, rng=torch.Generator().manual_seed(3)))
+    found = score_clip(
+        again.encode(clip.video, clip.stamps, clip.aspect_ratio),
+        replace(clip, depth=None, world_from_camera=None),
+    )
+    assert 0.3 < expected.average_within < 0.9
+    assert found["apd"][0] == pytest.approx(expected.average_within, abs=0.02)
 
 
 def _indices(count: int, length: int, span: int = 15) -> list[list[int]]:
@@ -246,8 +275,9 @@ def test_summary_by_hand() -> None:
     clips: Seq[dict[str, list[float]]] = [
         {"absrel": [0.1], "track_px": [1.0, 2.0, 9.0]},
         {"absrel": [0.3], "track_px": [float("inf")], "focal_err": [0.2]},
+        {"absrel": [0.8], "focal_err": []},
     ]
-    assert summarise(clips) == {"absrel": pytest.approx(0.2), "track_px": 5.5, "focal_err": 0.2, "clips": 2}
+    assert summarise(clips) == {"absrel": pytest.approx(0.4), "track_px": 5.5, "focal_err": 0.2, "clips": 3}
 
 
 def test_tracks_need_a_visible_start() -> None:

@@ -202,10 +202,14 @@ def test_broken_frames_are_skipped_with_a_count(tmp_path: Path) -> None:
     (folder / "frame-000002.depth.png").unlink()
     (folder / "frame-000003.color.png").unlink()
     np.savetxt(folder / "frame-000005.pose.txt", np.full((4, 4), np.nan))
+    np.savetxt(folder / "frame-000007.pose.txt", np.diag([1.0, 1, -1, 1]))  # a mirror
     sequence = _open(folder)
-    assert len(sequence) == 5
+    assert len(sequence) == 4
     assert "1 of 7 frames skipped: no depth (frame-000002)" in sequence.notes
-    assert "1 of 7 frames skipped: pose is no rigid motion or holds NaN (frame-000005)" in sequence.notes
+    assert (
+        "2 of 7 frames skipped: pose is no rigid motion or holds NaN (frame-000005, frame-000007)"
+        in sequence.notes
+    )
     assert "1 frame numbers are missing" in sequence.notes
     np.testing.assert_array_equal(sequence.images[2], disk.images()[4])
     np.testing.assert_allclose(sequence.world_from_camera[2], disk.poses()[4])  # type: ignore[index]

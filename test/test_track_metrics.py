@@ -58,7 +58,7 @@ def test_hidden_points_and_false_alarms_by_hand() -> None:
 
 def test_scale_is_taken_over_points_visible_in_both() -> None:
     truth = np.array([[[0.0, 0, 1], [0, 0, 2], [0, 0, 3]]])
-    estimate = truth * [[[0.5], [0.5], [40.0]]]
+    estimate = truth * [[[0.5], [0.5], [0.1]]]
     seen = np.ones((1, 3), bool)
     assert tapvid3d_scores(estimate, np.array([[True, True, False]]), truth, seen, K).within[
         0

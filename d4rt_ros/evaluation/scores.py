@@ -16,7 +16,7 @@ from d4rt_ros.evaluation.camera_metrics import camera_scores, span_rotation_deg
 from d4rt_ros.evaluation.clip import Clip, unit_intrinsics
 from d4rt_ros.evaluation.depth_metrics import focal_error, point_cloud_l1, scaled_depth_scores
 from d4rt_ros.evaluation.track_metrics import (
-    METRIC_SIDE,
+    metric_intrinsics,
     tapvid3d_scores,
     track_pixel_errors,
     visibility_accuracy,
@@ -156,7 +156,8 @@ def _tracks(scene: SceneLike, clip: Clip) -> Samples:
         ]
     if clip.intrinsics is not None:
         xyz = found.xyz.double().cpu().numpy()
-        k = np.diag([*_metric_size(clip.aspect_ratio), 1.0]) @ clip.intrinsics
+        square = np.diag([clip.aspect_ratio, 1.0, 1.0]) @ clip.intrinsics
+        k = metric_intrinsics(square, (1.0, clip.aspect_ratio))
         mine = tapvid3d_scores(xyz, seen > 0.5, truth.xyz, truth.visible, k, truth.valid)
         still_xyz = np.broadcast_to(truth.xyz[0], truth.xyz.shape)
         still = tapvid3d_scores(
@@ -165,8 +166,3 @@ def _tracks(scene: SceneLike, clip: Clip) -> Samples:
         for name, one in (("aj", "average_jaccard"), ("apd", "average_within"), ("oa", "occlusion_accuracy")):
             samples[name], samples[f"{name}_still"] = [getattr(mine, one)], [getattr(still, one)]
     return samples
-
-
-def _metric_size(aspect_ratio: float) -> tuple[float, float]:
-    """Width and height of the image whose shorter side is TAPVid-3D's 256 pixels."""
-    return METRIC_SIDE * max(aspect_ratio, 1.0), METRIC_SIDE * max(1 / aspect_ratio, 1.0)

@@ -27,7 +27,7 @@ class TrackScores:
     within: tuple[float, ...]
 
 
-def metric_intrinsics(intrinsics: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def metric_intrinsics(intrinsics: np.ndarray, image_size: tuple[float, float]) -> np.ndarray:
     """K [3, 3] of an image (H, W) scaled to the benchmark's resolution, 256 pixels on the shorter side."""
     scaled = np.array(intrinsics, np.float64)
     scaled[:2] *= METRIC_SIDE / min(image_size)

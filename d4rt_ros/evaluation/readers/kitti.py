@@ -7,7 +7,6 @@ it (16 bits, 256 a metre). Traffic moves, so no tracks are made of depth and pos
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +170,7 @@ def _cameras(file: Path, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray |
 
 
 def _depth_place(path: Path, scans: bool) -> tuple[Path, str] | None:
-    """Folder and suffix of depth: scans (if they can be placed), else depth that is drawn already; or None."""
+    """Folder and suffix of depth: scans (if they can be placed), or depth that is drawn already, or None."""
     for folder, suffix, usable in (("velodyne", ".bin", scans), (_DEPTH_FOLDER, ".png", True)):
         if usable and (path / folder).is_dir():
             return path / folder, suffix
