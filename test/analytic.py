@@ -68,7 +68,9 @@ class AnalyticScene:
         return poses
 
     def _ball(self, t: Tensor) -> Tensor:
-        return torch.tensor([-0.3, 0.1, 3.0]).double() + t[:, None] * torch.tensor(self.ball_velocity).double()
+        return (
+            torch.tensor([-0.3, 0.1, 3.0]).double() + t[:, None] * torch.tensor(self.ball_velocity).double()
+        )
 
     def _cast(self, origin: Tensor, ray: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Distance along the ray and whether it ends on the ball."""

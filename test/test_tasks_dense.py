@@ -29,13 +29,20 @@ def cells_spoken_for(found: PointTracks, height: int, width: int) -> set[tuple[i
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), batch=st.integers(1, 400), motion=st.floats(0, 0.5), stride=st.integers(1, 3))
+@given(
+    seed=st.integers(0, 10**6), batch=st.integers(1, 400), motion=st.floats(0, 0.5), stride=st.integers(1, 3)
+)
 def test_every_cell_is_covered_whatever_the_order(seed: int, batch: int, motion: float, stride: int) -> None:
     scene = replace(SMALL, ball_velocity=(motion, 0, 0), step=(motion / 2, 0, -motion / 3))
     order = dense._drawing_order
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense, "_drawing_order", lambda *size: order(*size)[torch.randperm(
-            size[0] * size[1] * size[2], generator=torch.Generator().manual_seed(seed))])
+        patch.setattr(
+            dense,
+            "_drawing_order",
+            lambda *size: order(*size)[
+                torch.randperm(size[0] * size[1] * size[2], generator=torch.Generator().manual_seed(seed))
+            ],
+        )
         result = dense_tracks(scene, stride=stride, batch_queries=batch)
     height, width = round(6 / stride), round(8 / stride)
     assert result.ok and result.tracks is not None and result.progress is not None

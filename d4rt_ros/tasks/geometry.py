@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+from d4rt_ros.tasks.consensus import Array, Fit, plain_fit, robust_fit
 
 UNKNOWN_VARIANCE = 1e6
 """Variance (any unit) given to what could not be determined: large, but finite for consumers."""
@@ -24,11 +24,7 @@ _MIN_POINTS = 3
 _LINE_RATIO = 1e-3  # second over first standard deviation of a point set: below this it is a line
 _POINT_RATIO = 1e-6  # extent over distance from the origin: near float32's precision it is a point
 _MAX_ROTATION_SD = 0.5  # rad; a rotation known no better than this is not known
-_MEDIAN_OF_CHI3 = 1.5382  # median length of a 3-D Gaussian residual of unit deviation per axis
-_KERNEL_WIDTH = 4.0  # deviations at which a residual's weight has fallen to a quarter
-_L1_STEPS = 10
-_ROBUST_STEPS = 20
-_INLIER_DEVIATIONS = 4.0
+_MAX_RESIDUAL = 0.5  # deviation over the extent of the points that agree; above it they do not agree
 
 
 @dataclass(frozen=True)
@@ -152,8 +148,8 @@ def align(
         weights: [N] >= 0, proportional to each point's inverse variance (a confidence will do);
             0 leaves a point out, and so does any non-finite number. All equal by default.
         with_scale: Sim(3) instead of a rigid transform.
-        robust: down-weight points that disagree (Geman-McClure on residuals scaled by their
-            median, started from an L1 fit); holds up to 40% gross outliers.
+        robust: down-weight points that disagree; holds up to 40% gross outliers and often more
+            (``consensus.robust_fit``).
 
     Returns:
         An Alignment; look at ``ok`` first.
@@ -208,39 +204,10 @@ def align_many(
     good = np.array([not reason for reason in reasons], dtype=bool)
     results = [_refusal(reason, prior.shape[1]) for reason in reasons]
     if good.any():
-        fitted = _fit(src[good], tgt[good], prior[good], with_scale, robust)
-        for index, alignment in zip(np.flatnonzero(good), fitted, strict=True):
-            results[index] = alignment
+        fit = (robust_fit if robust else plain_fit)(src[good], tgt[good], prior[good], with_scale)
+        for b, index in enumerate(np.flatnonzero(good)):
+            results[index] = _describe(fit, b, src[index], tgt[index], prior[index], with_scale)
     return results
-
-
-def umeyama(source: Array, target: Array, weights: Array, with_scale: bool) -> tuple[Array, Array, Array]:
-    """Closed-form weighted least squares of B point sets that are known to be sound.
-
-    Args:
-        source: [B, N, 3].
-        target: [B, N, 3].
-        weights: [B, N] >= 0, each row with a positive sum.
-        with_scale: estimate the scale; else it is 1.
-
-    Returns:
-        scale [B], rotation [B, 3, 3] with determinant +1, translation [B, 3].
-    """
-    share = (weights / weights.sum(-1, keepdims=True))[..., None]
-    mean_s = (share * source).sum(1)
-    mean_t = (share * target).sum(1)
-    centred_s = source - mean_s[:, None]
-    centred_t = target - mean_t[:, None]
-    cross = np.swapaxes(share * centred_t, 1, 2) @ centred_s
-    u, _, vt = np.linalg.svd(cross)
-    fix = np.ones((len(u), 1, 3))
-    fix[:, 0, 2] = np.sign(np.linalg.det(u) * np.linalg.det(vt))  # a reflection is not a rotation
-    rotation = (u * fix) @ vt
-    scale = np.ones(len(u))
-    if with_scale:
-        scale = np.sqrt((share * centred_t**2).sum((1, 2)) / (share * centred_s**2).sum((1, 2)))
-    translation = mean_t - scale[:, None] * np.einsum("bij,bj->bi", rotation, mean_s)
-    return scale, rotation, translation
 
 
 def _degenerate(source: Array, target: Array, weights: Array, finite: NDArray[np.bool_]) -> str:
@@ -269,65 +236,11 @@ def _refusal(reason: str, count: int) -> Alignment:
     return Alignment(False, reason, np.eye(4), unknown * np.eye(6), unknown, 0.0, 0.0, np.zeros(count))
 
 
-def _median(values: Array, usable: NDArray[np.bool_]) -> Array:
-    """[B] median of each row's usable values."""
-    ranked = np.sort(np.where(usable, values, np.inf), axis=-1)
-    middle = np.maximum(usable.sum(-1) - 1, 0) // 2
-    return np.asarray(np.take_along_axis(ranked, middle[:, None], axis=-1)[:, 0])
-
-
-def _fit(source: Array, target: Array, prior: Array, with_scale: bool, robust: bool) -> list[Alignment]:
-    """Fit sound point sets with iterative re-weighting; shapes as in ``umeyama``."""
-    usable = prior > 0.0
-    root = np.sqrt(prior)
-    extent = np.sqrt((prior[..., None] * (target - target.mean(1, keepdims=True)) ** 2).mean((1, 2)))
-    smallest = 1e-12 * extent + np.finfo(np.float64).tiny  # keeps exact data from dividing by zero
-    kernel = np.ones_like(prior)
-    ratio = np.zeros_like(prior)  # squared residual over squared kernel width
-    for step in range(_L1_STEPS + _ROBUST_STEPS if robust else 1):
-        scale, rotation, translation = umeyama(source, target, prior * kernel, with_scale)
-        model = scale[:, None, None] * (source @ np.swapaxes(rotation, 1, 2))
-        error = target - model - translation[:, None]
-        length = np.linalg.norm(error, axis=-1) * root
-        deviation = np.maximum(_median(length, usable) / _MEDIAN_OF_CHI3, smallest)[:, None]
-        if not robust:
-            break
-        if step < _L1_STEPS:
-            kernel = deviation / np.maximum(length, 0.1 * deviation)
-            continue
-        ratio = (length / (_KERNEL_WIDTH * deviation)) ** 2
-        before, kernel = kernel, (1.0 + ratio) ** -2
-        if step > _L1_STEPS and np.abs(kernel - before).max() < 1e-6:
-            break
-    return [
-        _describe(
-            sim3_matrix(scale[b], rotation[b], translation[b]),
-            model[b],
-            error[b],
-            prior[b],
-            kernel[b],
-            ratio[b],
-            float(deviation[b, 0]),
-            with_scale,
-        )
-        for b in range(len(prior))
-    ]
-
-
-def _describe(
-    matrix: Array,
-    model: Array,
-    error: Array,
-    prior: Array,
-    kernel: Array,
-    ratio: Array,
-    deviation: float,
-    with_scale: bool,
-) -> Alignment:
-    """Covariance by the sandwich rule, and the checks that only the finished fit allows.
-
-    ``model`` [N, 3] are the rotated and scaled source points, ``error`` [N, 3] the residuals.
-    """
+def _describe(fit: Fit, b: int, source: Array, target: Array, prior: Array, with_scale: bool) -> Alignment:
+    """Covariance of set ``b`` by the sandwich rule, and the checks that only the finished fit allows."""
+    kernel, ratio, deviation = fit.kernel[b], fit.ratio[b], float(fit.deviation[b])
+    model = fit.scale[b] * source @ fit.rotation[b].T
+    error = target - model - fit.translation[b]
     weights = prior * kernel
     usable = prior > 0.0
     effective = weights.sum() ** 2 / (weights**2).sum()
@@ -357,16 +270,18 @@ def _describe(
     full = inverse @ (score.T @ score) @ inverse / max(bend, 0.1) ** 2
     if np.sqrt(np.trace(full[3:6, 3:6])) > _MAX_ROTATION_SD:
         return _refusal("the points leave the rotation undetermined", len(prior))
-    scale = sim3_parts(matrix)[0]
-    within = np.linalg.norm(error, axis=-1) * np.sqrt(prior) <= _INLIER_DEVIATIONS * deviation
-    mean_weight = float(prior[usable].mean())
+    residual = deviation / np.sqrt(float(prior[usable].mean()))
+    share = weights / weights.sum()
+    extent = np.sqrt((share[:, None] * (target - share @ target) ** 2).sum() / 3.0)
+    if residual > _MAX_RESIDUAL * extent:
+        return _refusal("the two point sets do not agree", len(prior))
     return Alignment(
         ok=True,
         reason="",
-        matrix=matrix,
+        matrix=sim3_matrix(fit.scale[b], fit.rotation[b], fit.translation[b]),
         covariance=full[:6, :6],
-        scale_variance=float(full[6, 6]) * scale**2 if with_scale else 0.0,
-        residual=deviation / np.sqrt(mean_weight),
-        inlier_share=float(within[usable].mean()),
+        scale_variance=float(full[6, 6] * fit.scale[b] ** 2) if with_scale else 0.0,
+        residual=float(residual),
+        inlier_share=float((ratio <= 1.0)[usable].mean()),
         weights=weights,
     )
