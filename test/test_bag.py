@@ -38,7 +38,7 @@ from d4rt_ros.bag.run import EXIT_DAMAGED_INPUT, storage_for
 from d4rt_ros.bag.sources import BagFrames
 from d4rt_ros.bag.topics import choose_topics
 from d4rt_ros.outputs import TOPICS
-from d4rt_ros.stream import Pipeline, StreamSettings, Window, WindowResult
+from d4rt_ros.stream import DeviceOutOfMemory, Pipeline, StreamSettings, Window, WindowResult
 
 DISTROS = (Stores.ROS2_HUMBLE, Stores.ROS2_IRON, Stores.ROS2_JAZZY, Stores.ROS2_KILTED, Stores.ROS2_LYRICAL)
 NAMES = {topic if topic.startswith("/") else f"/d4rt/{topic}" for topic in TOPICS}
@@ -316,6 +316,15 @@ def test_split_bags_and_missing_parts(tmp_path: Path) -> None:
     with Recording(both) as recording:
         assert len(list(recording.messages([IMAGE_TOPIC]))) == 8
         assert "lost.mcap" in recording.damage
+
+
+def test_a_device_without_memory_is_told_in_a_sentence(tmp_path: Path, long_bag: Path) -> None:
+    class Small(StubPipeline):
+        def process(self, window: Window, wanted: frozenset[str]) -> WindowResult:
+            raise DeviceOutOfMemory("cuda:0 is out of memory")
+
+    with pytest.raises(ValueError, match="cuda:0 is out of memory; try --device cpu"):
+        run_stub(long_bag, tmp_path / "out", Small())
 
 
 class Notes(StubPipeline):

@@ -17,7 +17,7 @@ from d4rt_ros.bag.sources import Arrival, Source
 from d4rt_ros.bag.writing import FILE_STORAGES, write_bag
 from d4rt_ros.camera import Camera
 from d4rt_ros.outputs import LATCHED, TOPICS, Outputs, parts_for
-from d4rt_ros.stream import FrameWindow, StreamSettings, Window, WindowResult
+from d4rt_ros.stream import DeviceOutOfMemory, FrameWindow, StreamSettings, Window, WindowResult
 
 EXIT_DONE = 0
 EXIT_DAMAGED_INPUT = 3
@@ -148,7 +148,10 @@ def _work(
                 pipeline.restore(state, window)
             if number <= earlier:
                 continue
-            result = pipeline.process(window, wanted)
+            try:
+                result = pipeline.process(window, wanted)
+            except DeviceOutOfMemory as error:
+                raise ValueError(f"{error}; try --device cpu or a smaller --set window.length=...") from error
             journal.add(_messages(job, arrival, result), {**pipeline.state(), **job.outputs.state()})
             bar.set_postfix(windows=number)
             seconds = result.stamps[-1] / 1e9
