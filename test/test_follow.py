@@ -111,6 +111,19 @@ def test_a_point_behind_the_camera_for_a_while_is_found_again() -> None:
     assert (tracks.visibility[:, 0] > 0.5).any()
 
 
+def test_a_moving_point_out_of_sight_is_found_where_it_went() -> None:
+    """Nobody saw it for a while: it is expected to go on as it went."""
+    walk = Walk(balls=(Ball((0.7, -0.25, 3), (0.4, 0.1, 0), 0.7),))
+    walk.add(7, [[0.5, 0.5]])
+    start = hit(walk.scene, 7, 0.5, 0.5)
+    for first in (4, 8):
+        walk.window(first)
+    tracks = walk.step(10)
+    moved = start + np.array([0.4, 0.1, 0]) * (walk.scene.time[:, None] - 0.7)
+    assert np.allclose(walk.in_world(tracks)[:, 0], moved, atol=0.02)
+    assert (tracks.visibility[:, 0] > 0.5).any()
+
+
 def test_giving_up() -> None:
     """Ids given up are not followed; others are. Unknown ids are not in the answer."""
     walk = Walk()

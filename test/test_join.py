@@ -13,7 +13,7 @@ import torch
 from room import Ball, Room, camera_path, stamps
 
 from d4rt_ros.model import Answers, Queries
-from d4rt_ros.stream.join import WORLD_FROM_FIRST, Joiner, Placed, Unplaced
+from d4rt_ros.stream.join import WORLD_FROM_FIRST, Joiner, Placed, Unplaced, surest_weights
 from d4rt_ros.tasks.geometry import Array, invert, rotation_angle
 from d4rt_ros.training.oracle import oracle_windows
 from d4rt_ros.training.scenes import ProceduralScenes, SceneRecipe
@@ -165,12 +165,21 @@ class Nonsense(Room):
 
 
 def test_a_join_that_does_not_fit_is_lost_and_says_so() -> None:
-    """Overlapping windows that disagree: a new segment with the residual in the note."""
+    """Overlapping windows that disagree: a new segment, and why."""
     joiner = Joiner()
     walk(joiner, 1)
     after = joiner.place(Nonsense(stamps(4, 8)))
     assert isinstance(after, Placed) and after.segment == 1
-    assert "new segment: the join is lost, points differ by" in after.note
+    assert after.note == "new segment: the windows could not be joined: the two point sets do not agree"
+
+
+def test_a_residual_above_the_limit_loses_the_join_and_names_both() -> None:
+    """2 % of noise where 1 % is allowed."""
+    joiner = Joiner(max_residual=0.01)
+    joiner.place(Room(stamps(0, 8), noise=0.02))
+    after = joiner.place(Room(stamps(4, 8), noise=0.02))
+    assert isinstance(after, Placed) and after.segment == 1 and after.residual is None
+    assert "new segment: the join is lost, points differ by" in after.note and "(at most 1 %)" in after.note
 
 
 def collinear(scene: Room) -> Room:
@@ -225,6 +234,18 @@ def test_unsure_points_do_not_decide() -> None:
     placed = [joiner.place(HalfSure(stamps(4 * i, 8))) for i in range(4)]
     assert all(isinstance(one, Placed) for one in placed)
     assert errors(placed)[0] < 1e-3  # type: ignore[arg-type]
+
+
+def test_the_surest_85_percent_weigh_and_far_points_less() -> None:
+    """The rest weighs nothing, nor does what has no confidence."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(1000, 3))
+    sure = np.concatenate([np.zeros(200), np.linspace(0.1, 0.9, 800)])
+    weights = surest_weights(points, sure)
+    assert (weights[:319] == 0).all() and (weights[321:] > 0).all()
+    near, far = np.array([[0, 0, 1.0]] * 5), np.array([[0, 0, 9.0]] * 5)
+    weights = surest_weights(np.concatenate([near, far]), np.ones(10))
+    assert weights[0] > 3 * weights[-1] > 0
 
 
 def grow(windows: int) -> tuple[Array, Array]:

@@ -107,6 +107,24 @@ def test_odometry_without_enough_motion_says_so() -> None:
     assert not scale.metric and f"{MIN_PATH:.2f} m are needed" in scale.state
 
 
+def test_the_same_motion_does_not_count_twice() -> None:
+    """Odometry that goes on without new frames makes it no surer."""
+    estimator = ScaleEstimator("odometry")
+    stamps, metres = path(8, 1.0)
+    estimator.odometry(stamps, metres, list(metres))
+    before = estimator.get()
+    estimator.odometry(stamps, metres, list(metres))
+    assert before.metric and estimator.get().error >= before.error
+
+
+def test_a_short_path_is_not_enough() -> None:
+    """Many steps that are long enough, but 0.15 m in all."""
+    estimator = ScaleEstimator("odometry")
+    stamps, metres = path(6, 0.21)
+    estimator.odometry(stamps, metres, list(metres))
+    assert not estimator.get().metric and "the camera moved 0.1" in estimator.get().state
+
+
 def test_odometry_that_moves_alone_is_not_believed() -> None:
     """The wheels turn, the images stand still."""
     estimator = ScaleEstimator("odometry")

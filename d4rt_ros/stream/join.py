@@ -177,7 +177,7 @@ class Joiner:
         few = [shared[i] for i in np.unique(np.linspace(0, len(shared) - 1, MAX_FRAMES).round().astype(int))]
         target, sure_t = _points(last.scene, [f[0] for f in few], last.reference, self._grid)
         source, sure_s = _points(scene, [f[1] for f in few], track.reference, self._grid)
-        fit = align(source, target, _weights(source, target, np.minimum(sure_t, sure_s)), with_scale=True)
+        fit = align(source, target, surest_weights(source, np.minimum(sure_t, sure_s)), with_scale=True)
         if not fit.ok:
             return None, f"new segment: the windows could not be joined: {fit.reason}"
         residual = fit.residual / float(np.median(np.linalg.norm(target[fit.weights > 0], axis=-1)))
@@ -211,13 +211,13 @@ def _points(scene: SceneLike, frames: list[int], camera: int, grid: int) -> tupl
     return answers.xyz.reshape(-1, 3).double().cpu().numpy(), sure.reshape(-1).double().cpu().numpy()
 
 
-def _weights(source: Array, target: Array, sure: Array) -> Array:
-    """The surest 85 % of the points weigh their confidence, far ones less, the others nothing."""
+def surest_weights(points: Array, sure: Array) -> Array:
+    """Weights [N] of points [N, 3]: the surest 85 % their confidence, far ones less, the others 0."""
     used = sure > 0.0
     if used.any():
         used &= sure >= np.quantile(sure[used], 1.0 - SUREST)
     # The error of an answer grows with distance, beyond the scene's mean depth in proportion to it.
-    distance = np.linalg.norm(source, axis=-1)
+    distance = np.linalg.norm(points, axis=-1)
     mean = max(float(distance.mean()), np.finfo(np.float64).tiny)
     return np.where(used, sure / (1.0 + distance / mean) ** 2, 0.0)
 

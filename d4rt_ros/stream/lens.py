@@ -19,8 +19,9 @@ class CalibratedScene:
 
     The network guesses the lens along with the scene. Where the true one is known, the depth z of every
     answer is kept, and x, y are moved so that the point still projects to the same pixel:
-    xyz' = inv(K) K_guessed xyz. Displacements follow by the same linear map, normals by its inverse transpose.
-    Where a query asks for the very pixel (t_src = t_tgt = t_cam) x and y come from the pixel's ray exactly.
+    xyz' = inv(K) K_guessed xyz. Displacements follow by the same linear map, normals by its inverse
+    transpose. Where a query asks for the very pixel (t_src = t_tgt = t_cam) x and y come from the pixel's ray
+    exactly.
 
     Attributes:
         scene: answers with the network's lens.
