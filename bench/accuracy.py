@@ -35,12 +35,17 @@ CLIPS, QUICK_CLIPS, QUICK_WINDOWS = 128, 24, 3
 
 
 def measure(model: D4RT, data: Path | None, clips: int, windows: int | None) -> dict[str, dict[str, float]]:
-    """Metrics by sequence name; `procedural` always, the rest where data is; prints tables on the way."""
+    """Metrics by sequence name, `procedural` always; prints tables on the way, and what had to be refused."""
     results = {"procedural": evaluate_clips(model, held_out_clips(model.config, clips))}
     print(f"procedural: {clips} clips\n{table(results['procedural'])}\n", flush=True)
     if data is None:
         return results
-    for sequence in open_sequences(data, lambda sentence: print(sentence, file=sys.stderr)):
+    try:
+        sequences = open_sequences(data, lambda sentence: print(sentence, file=sys.stderr))
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return results
+    for sequence in sequences:
         try:
             results[sequence.name] = evaluate(model, sequence, windows)
         except DataError as error:
