@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--windows", type=int, metavar="N", help="at most N windows a sequence, evenly spread"
     )
     parser.add_argument(
-        "--span", type=int, default=ROTATION_SPAN, help="frames that a window covers (default %(default)s)"
+        "--span",
+        type=int,
+        default=ROTATION_SPAN,
+        help="frames from a window's first to its last (default %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as well")
 
