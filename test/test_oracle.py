@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from d4rt_ros.model import Answers, Queries
 from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.training.oracle import OracleScene, oracle_windows

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from d4rt_ros.model import Queries
 from d4rt_ros.training import shapes
 from d4rt_ros.training.raycast import Caster, View, World
@@ -166,7 +167,7 @@ def test_normals_are_those_of_the_depth(batch: SceneBatch) -> None:
 
 
 def hand_made(kinds: list[int], poses: torch.Tensor, wave: torch.Tensor | None = None) -> Caster:
-    """One clip of 3 frames; the camera moves 0.5 m to its right a frame, focal .8 of the width and 1 of the height."""
+    """A clip of 3 frames; the camera moves 0.5 m to its right a frame; focal .8 widths and 1 height."""
     eyes = torch.eye(4, dtype=torch.float64).repeat(1, 3, 1, 1)
     eyes[0, :, 0, 3] = torch.arange(3) * 0.5
     waves = torch.zeros(1, 3, len(kinds), 12) if wave is None else wave

@@ -1,4 +1,4 @@
-"""Camera paths as robots and hands make them, with lenses of 45 to 110 degrees. World: z up, metres, seconds."""
+"""Camera paths as robots and hands make them, with lenses of 45 to 110 degrees. World: z up, metres."""
 
 from __future__ import annotations
 

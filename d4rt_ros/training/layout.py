@@ -1,4 +1,4 @@
-"""Puts together moving worlds: rooms, corridors, tables and streets with furniture, clutter and things that move."""
+"""Puts together worlds: rooms, corridors, tables and streets with furniture, clutter and things that move."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _objects(
     r: Random, path: Path, place: Tensor, room: Room, around: Parts, count: int,
     motion: float,
 ) -> tuple[Parts, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Furniture or street, and movers. Also the first object's place [B, 3], yaw [B] and whether it is a table."""
+    """Furniture or street, and movers. Also the first one's place [B, 3], yaw [B], and if it is a table."""
     b = len(place)
     outdoor = (place == OUTDOOR)[:, None]
     template = torch.where(outdoor, _pick(r, objects.STREET, b, count), _pick(r, objects.FURNITURE, b, count))

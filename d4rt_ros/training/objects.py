@@ -74,9 +74,9 @@ class Bodies:
         hinges: tuple[Hinge, ...] = (),
         there: Tensor | None = None,
     ) -> None:
-        """Add a solid: half sizes along its own axes, its z axis along x, y or z; `core` is a capsule's half core.
+        """Add a solid: half sizes along its own axes, its z axis along x, y or z.
 
-        `there` [n] leaves it out of some objects.
+        `core` is half the length of a capsule's core; `there` [n] leaves the part out of some objects.
         """
         i = self.count
         self.count += 1
@@ -95,7 +95,7 @@ class Bodies:
 
 
 def ripples(n: int, r: Random, periods: float, speed: float) -> Tensor:
-    """Waves [n, WAVES, 5] of sheets: amplitudes that sum to at most 1, up to `periods` over the sheet's sides."""
+    """Waves [n, WAVES, 5] of sheets: amplitudes that sum to less than 1, up to `periods` over the sides."""
     share = r.uniform(0.2, 1, n, shapes.WAVES)
     share = 0.95 * share / share.sum(1, keepdim=True)
     count = math.pi * periods * r.uniform(-1, 1, n, shapes.WAVES, 2)
@@ -197,8 +197,8 @@ def plant(n: int, r: Random) -> Bodies:
     body.add(shapes.CYLINDER, (0.0, 0.0, 0.55 * s), (0.02 * s, 0.02 * s, 0.4 * s), paint=1)
     for _ in range(4):
         x, y, z = r.uniform(-0.16, 0.16, n), r.uniform(-0.16, 0.16, n), r.uniform(0.7, 1.2, n)
-        size = tuple(r.uniform(0.1, 0.25, n) * s for _ in range(3))
-        body.add(shapes.ELLIPSOID, (x * s, y * s, z * s), size, there=r.chance(0.75, n))  # type: ignore[arg-type]
+        a, b, c = (r.uniform(0.1, 0.25, n) * s for _ in range(3))
+        body.add(shapes.ELLIPSOID, (x * s, y * s, z * s), (a, b, c), there=r.chance(0.75, n))
     return body
 
 
@@ -217,11 +217,11 @@ def stack(n: int, r: Random) -> Bodies:
     body = Bodies(n)
     level = torch.zeros(n)
     for i in range(4):
-        size = tuple(r.uniform(0.08, 0.3, n) for _ in range(3))
+        a, b, c = (r.uniform(0.08, 0.3, n) for _ in range(3))
         there = r.chance(1.0 if i < 1 else 0.6, n)
-        where = (r.uniform(-0.08, 0.08, n), r.uniform(-0.08, 0.08, n), level + size[2])
-        body.add(shapes.BOX, where, size, yaw=r.uniform(0, 3, n), paint=i % 2, there=there)  # type: ignore[arg-type]
-        level = torch.where(there, level + 2 * size[2], level)
+        where = (r.uniform(-0.08, 0.08, n), r.uniform(-0.08, 0.08, n), level + c)
+        body.add(shapes.BOX, where, (a, b, c), yaw=r.uniform(0, 3, n), paint=i % 2, there=there)
+        level = torch.where(there, level + 2 * c, level)
     return body
 
 
@@ -255,10 +255,10 @@ def building(n: int, r: Random) -> Bodies:
 def solid(n: int, r: Random) -> Bodies:
     """One plain solid: a box, a ball, a tin, a pill."""
     body = Bodies(n)
-    size = tuple(r.log_uniform(0.06, 0.35, n) for _ in range(3))
+    a, b, c = (r.log_uniform(0.06, 0.35, n) for _ in range(3))
     kind = torch.tensor([shapes.BOX, shapes.ELLIPSOID, shapes.CYLINDER, shapes.CAPSULE])[r.integer(4, n)]
-    core = torch.where(kind == shapes.CAPSULE, r.uniform(0.5, 1.5, n) * size[2], 0.0)
-    body.add(shapes.BOX, (0.0, 0.0, size[2] + core), size, yaw=r.uniform(0, 3, n), core=core)  # type: ignore[arg-type]
+    core = torch.where(kind == shapes.CAPSULE, r.uniform(0.5, 1.5, n) * c, 0.0)
+    body.add(shapes.BOX, (0.0, 0.0, c + core), (a, b, c), yaw=r.uniform(0, 3, n), core=core)
     body.kind[:, 0] = kind
     return body
 

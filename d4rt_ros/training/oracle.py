@@ -1,4 +1,4 @@
-"""A scene that answers exactly, behind the face of the network's `Scene`: for tests and benchmarks of what follows."""
+"""A scene that answers exactly, behind the face of the network's `Scene`: for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.model import Answers, Queries
-from d4rt_ros.training.raycast import Caster
+from d4rt_ros.training.raycast import Caster, View, World
 from d4rt_ros.training.rigid import convert, double
 from d4rt_ros.training.scenes import SceneBatch, answer
 
@@ -47,8 +47,8 @@ class OracleScene:
             first: index of the first frame.
             count: number of frames; all that follow if None.
             scale: scene units a metre, as a network's arbitrary scale.
-            noise: standard deviation of xyz relative to the distance, of displacement relative to itself, of uv in
-                image sizes, of the normal's direction in radians.
+            noise: standard deviation of xyz relative to the distance, of displacement relative to itself, of
+                uv in image sizes, of the normal's direction in radians.
             outliers: share of queries whose xyz, uv and displacement are arbitrary, though as confident.
             seed: of noise and outliers; a query gets the same answer each time.
             device: where to answer; that of the batch if None.
@@ -65,8 +65,8 @@ class OracleScene:
         target = batch.video.device if device is None else torch.device(device)
         world, view = double(batch.layout.world), double(batch.view)
         one, span = slice(clip, clip + 1), slice(first, last)
-        world = type(world)(world.kind[one], world.pose[one, span], world.half_length[one], world.wave[one, span])
-        view = type(view)(view.world_from_camera[one, span], view.focal[one], view.centre[one])
+        world = World(world.kind[one], world.pose[one, span], world.half_length[one], world.wave[one, span])
+        view = View(view.world_from_camera[one, span], view.focal[one], view.centre[one])
         self._caster = Caster(convert(world, lambda x: x.to(target)), convert(view, lambda x: x.to(target)))
         self.frames = batch.video[clip, span].to(target)
         nanoseconds = (batch.time[clip].double() - batch.time[clip, 0].double()) * 1e9
@@ -100,10 +100,11 @@ class OracleScene:
         if queries.u.ndim != 1:
             raise ValueError(f"queries must be [N], not {list(queries.u.shape)}")
         queries = queries.to(self.device)
-        parts = [
-            self._decode(queries.apply(lambda x, i=i: x[i : i + _CHUNK]))
-            for i in range(0, len(queries.u), _CHUNK)
-        ]
+
+        def chunk(start: int) -> Queries:
+            return queries.apply(lambda x: x[start : start + _CHUNK])
+
+        parts = [self._decode(chunk(start)) for start in range(0, len(queries.u), _CHUNK)]
         if not parts:
             parts = [self._decode(queries)]
         return Answers(
@@ -151,7 +152,7 @@ def oracle_windows(
     outliers: float = 0.0,
     seed: int = 0,
 ) -> list[OracleScene]:
-    """Overlapping windows of one long clip, every `stride` frames, each with an arbitrary scale in 0.3..3 of its own."""
+    """Overlapping windows of one long clip, every `stride` frames, each with a scale of its own in 0.3..3."""
     total = batch.video.shape[1]
     generator = torch.Generator().manual_seed(seed)
     windows = []

@@ -33,7 +33,7 @@ def _wave(amount: Tensor, rate: Tensor, phase: Tensor, time: Tensor) -> Tensor:
 
 
 def build(r: Random, template: Tensor, base: Tensor, time: Tensor, still: Tensor, first_paint: int) -> Parts:
-    """Objects of templates [B, S] (-1: none) placed by base [B, S, T, 3, 4]; hinges stay at rest where `still`."""
+    """Objects of templates [B, S] (-1: none) placed by base [B, S, T, 3, 4]; hinges rest where `still`."""
     b, s = template.shape
     m = objects.PARTS
     blank = objects.Bodies(b * s)
@@ -85,7 +85,7 @@ def trajectory(
     moves: Tensor,
     flying: Tensor,
 ) -> Tensor:
-    """Object-to-world over time, [B, S, T, 3, 4]: straight or curved walks, turning, tumbling, soft stretching."""
+    """Object-to-world over time, [B, S, T, 3, 4]: walks, turning, tumbling, soft stretching."""
     b, s = yaw.shape
     moved = moves.float()
     turning = moved * r.uniform(-1.2, 1.2, b, s) * r.chance(0.6, b, s)
@@ -111,7 +111,7 @@ def trajectory(
 
 
 def without_blocked(parts: Parts, eyes: Tensor, margin: float) -> Tensor:
-    """Kinds [B, M] without the objects (groups of PARTS) that come within `margin` metres of a camera [B, T, 3]."""
+    """Kinds [B, M] without the objects (groups of PARTS) that come within `margin` metres of a camera."""
     inverse = inverse3(parts.pose[..., :3])
     local = (inverse @ (eyes[:, :, None] - parts.pose[..., 3])[..., None])[..., 0].abs()
     reach = torch.ones_like(parts.half)

@@ -1,7 +1,7 @@
 """Nearest surfaces along rays, for whole images and for single points, over a batch of moving worlds.
 
-Each primitive's bounding box is projected first, and only the pixels inside meet it: a few candidates a pixel instead
-of all primitives. Hits go to a depth buffer; only the nearest is looked at again.
+Each primitive's bounding box is projected first, and only the pixels inside meet it: a few candidates a pixel
+instead of all primitives. Hits go to a depth buffer; only the nearest is looked at again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class World:
     wave: Tensor  # [B, T, P, 12], sheets: see shapes.ripple
 
     def carry(self, clip: Tensor, frame: Tensor, slot: Tensor, local: Tensor) -> Tensor:
-        """Local coordinates [N, 3] at `frame` of the material points with the given ones; only sheets change."""
+        """Local coordinates [N, 3] at `frame` of material points with the given ones; only sheets change."""
         rows = (self.kind[clip, slot] == shapes.SHEET).nonzero()[:, 0]
         if len(rows):
             x, y, _ = local[rows].unbind(-1)
@@ -59,13 +59,13 @@ class View:
     centre: Tensor  # [B, 2]
 
     def direction(self, clip: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """X and y of the camera ray (x, y, 1) through (u, v); clip [N] chooses the camera."""
+        """The x and y of the camera ray (x, y, 1) through (u, v); clip [N] chooses the camera."""
         fx, fy, cx, cy = take(torch.cat((self.focal, self.centre), 1).T.contiguous(), clip)
         return (u - cx) / fx, (v - cy) / fy
 
 
 def take(table: Tensor, index: Tensor) -> Vec:
-    """Columns of a table [C, K] at [N], as C tensors [N]; several times faster on a CPU than indexing rows."""
+    """Columns of a table [C, K] at [N], as C tensors [N]; on a CPU far faster than indexing rows."""
     return tuple(row.index_select(0, index) for row in table)
 
 
@@ -129,7 +129,7 @@ class Caster:
         self.low, self.high = low.reshape(-1, 2).float() - 1e-5, high.reshape(-1, 2).float() + 1e-5
 
     def _meet(self, kinds: Tensor, o: Vec, d: Vec, k: Tensor) -> Tensor:
-        """Depths [N] at which rays meet primitives k [N]; `kinds` [7] counts the rays of each kind, in order."""
+        """Depths [N] of rays on primitives k [N]; `kinds` [7] counts the rays of each kind, in order."""
         parts, start = [], 0
         for kind, count in enumerate(kinds.tolist()):
             if count:
@@ -137,7 +137,9 @@ class Caster:
                 half_length = self.half_length[k[cut]] if kind == shapes.CAPSULE else None
                 wave = take(self.wave, k[cut]) if kind == shapes.SHEET else ()
                 parts.append(
-                    shapes.intersect(kind, tuple(a[cut] for a in o), tuple(a[cut] for a in d), half_length, wave)
+                    shapes.intersect(
+                        kind, tuple(a[cut] for a in o), tuple(a[cut] for a in d), half_length, wave
+                    )
                 )
                 start += count
         return torch.cat(parts) if parts else o[0]
@@ -185,7 +187,7 @@ class Caster:
         return _nearest(self._meet(kinds, o, d, k), pixel, k, b * t * height * width)
 
     def points(self, clip: Tensor, frame: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Nearest surfaces through (u, v) [N] of frames `frame` [N] of clips `clip` [N]; as `image`, [N] each."""
+        """Nearest surfaces through (u, v) [N] of frames [N] of clips [N]; as `image`, [N] each."""
         _, t, p = self.size
         cell = clip * t + frame
         low, high = self.low.view(-1, p, 2), self.high.view(-1, p, 2)
@@ -204,7 +206,7 @@ class Caster:
         return _nearest(depth, query, k, len(u))
 
     def ray_in(self, k: Tensor, x: Tensor, y: Tensor) -> tuple[Vec, Vec]:
-        """Origins and directions (three [N] each) of camera rays (x, y, 1) in the coordinates of primitives k."""
+        """Origins and directions (three [N] each) of camera rays (x, y, 1), local to primitives k."""
         m = take(self.ray, k)
         return m[9:], tuple(
             torch.addcmul(torch.addcmul(m[3 * i + 2], m[3 * i], x), m[3 * i + 1], y) for i in range(3)
@@ -223,7 +225,7 @@ def _count_up(counts: Tensor) -> Tensor:
 
 
 def _nearest(depth: Tensor, ray: Tensor, k: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Per ray the smallest depth and the primitive that has it (the highest index on a tie, on every device)."""
+    """Per ray the smallest depth and the primitive that has it; the highest index on a tie."""
     best = depth.new_full((count,), torch.inf).scatter_reduce_(0, ray, depth, "amin")
     won = ((depth == best.index_select(0, ray)) & (depth < shapes.MISS)).nonzero()[:, 0]
     winner = k.new_zeros(count).scatter_reduce_(0, ray.index_select(0, won), k.index_select(0, won), "amax")

@@ -1,9 +1,9 @@
-"""Small batched helpers for random numbers and rigid motion; all matrices are float32 unless the input is not."""
+"""Small batched helpers for random numbers, rigid motion and dataclasses of tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Random:
-    """Random tensors from one generator, made on the CPU so that a seed gives the same scene on every device."""
+    """Random tensors from one generator, on the CPU: a seed gives the same scene on every device."""
 
     def __init__(self, generator: torch.Generator) -> None:
         """Draw from `generator`, a CPU generator."""
@@ -46,12 +46,13 @@ class Random:
 
 
 def convert(value: T, function: Callable[[Tensor], Tensor]) -> T:
-    """A dataclass of tensors, nested or not, with `function` (a move, a cast, a slice) applied to each tensor."""
+    """A dataclass of tensors, nested or not, with `function` (a move, a cast) applied to each tensor."""
     changed: Any = value
     if isinstance(value, Tensor):
         changed = function(value)
-    elif is_dataclass(value):
-        changed = type(value)(*(convert(getattr(value, f.name), function) for f in fields(value)))
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = {f.name: convert(getattr(value, f.name), function) for f in fields(value)}
+        changed = replace(changed, **parts)
     return changed
 
 

@@ -72,7 +72,7 @@ class SceneRecipe:
 
 @dataclass(frozen=True)
 class _Rays:
-    """Some pixels of a batch: clip and frame (flat over [B, T]), primitive k, ray (x, y, 1), depth; all [N]."""
+    """Some pixels: clip, frame (flat over [B, T]), primitive k, ray (x, y, 1), depth; all [N]."""
 
     clip: Tensor
     frame: Tensor
@@ -103,10 +103,12 @@ class ProceduralScenes:
         middle = recipe.frames // 2
         target = path.position[:, middle] + 2 * path.rotation[:, middle, :, 2]
         lamp = draw_lamp(r, layout, target, self.bank)
-        path, layout, materials, lamp = (
-            convert(x, lambda tensor: tensor.to(self.device)) for x in (path, layout, materials, lamp)
-        )
-        return SceneBatch(recipe, path, layout, materials, lamp, self.bank, r)
+
+        def here(tensor: Tensor) -> Tensor:
+            return tensor.to(self.device)
+
+        path, layout, materials = convert(path, here), convert(layout, here), convert(materials, here)
+        return SceneBatch(recipe, path, layout, materials, convert(lamp, here), self.bank, r)
 
 
 class SceneBatch:
@@ -220,7 +222,7 @@ class SceneBatch:
         return light.shade(rays.clip, rays.frame, point, normal, away, albedo, m[12]), self._speed(k, local)
 
     def _speed(self, k: Tensor, local: Vec) -> Tensor:
-        """Distance that material points of primitives k move to the next frame (from the last but one in the last)."""
+        """Distance that points of primitives k move to the next frame (in the last, from the one before)."""
         world = self.layout.world
         _, t, p = self.caster.size
         speed = torch.zeros_like(local[0])
@@ -236,7 +238,8 @@ class SceneBatch:
         frame = (torch.div(k, p, rounding_mode="floor") % t).clamp_max(t - 2)
         material = torch.stack([c[rows] for c in local], -1)
         before, after = (
-            move(world.pose[clip, at, slot], world.carry(clip, at, slot, material)) for at in (frame, frame + 1)
+            move(world.pose[clip, at, slot], world.carry(clip, at, slot, material))
+            for at in (frame, frame + 1)
         )
         speed[rows] = (after - before).norm(dim=-1)
         return speed

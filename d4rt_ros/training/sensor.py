@@ -1,4 +1,4 @@
-"""What a camera does to an image: exposure, noise, blur, flicker, JPEG-like blocks, fading towards the corners."""
+"""What a camera does to an image: exposure, noise, blur, flicker, JPEG-like blocks, dark corners."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _dct() -> Tensor:
 
 
 def jpeg_blocks(image: Tensor, step: Tensor) -> Tensor:
-    """Round the 8x8 cosine coefficients of images [N, 3, H, W]; `step` [N] is the step of the middle frequencies."""
+    """Round the 8x8 cosine coefficients of images [N, 3, H, W] to multiples of `step` [N], more the finer."""
     n, _, height, width = image.shape
     padded = F.pad(image, (0, -width % 8, 0, -height % 8), mode="replicate")
     basis = _dct().to(image)

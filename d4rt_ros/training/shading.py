@@ -30,7 +30,7 @@ class Materials:
     gloss: Tensor  # strength of highlights
 
     def table(self) -> Tensor:
-        """[13, B*P] numbers in the order texture, scale, shift 2, dark 3, bright 3, stain, strength, gloss."""
+        """[13, B*P] numbers: texture, scale, shift 2, dark 3, bright 3, stain, strength, gloss."""
         columns = [x.flatten(0, 1).float() for x in self.__dict__.values()]
         return torch.cat([x[:, None] if x.ndim == 1 else x for x in columns], 1).T.contiguous()
 
@@ -55,7 +55,9 @@ def paint(r: Random, layout: Layout, bank: TextureBank) -> Materials:
     bright = hsv(hue, saturation, value)
     other = hsv((hue + r.normal(b, n) * 0.15) % 1, saturation * r.uniform(0.3, 1.3, b, n), value)
     # many real surfaces are almost plain
-    contrast = torch.where(r.chance(0.5, b, n, 1), r.uniform(0.7, 0.97, b, n, 1), r.uniform(0.05, 0.8, b, n, 1))
+    contrast = torch.where(
+        r.chance(0.5, b, n, 1), r.uniform(0.7, 0.97, b, n, 1), r.uniform(0.05, 0.8, b, n, 1)
+    )
     dark = other * contrast
     scale = r.log_uniform(0.4, 4, b, n)
 
@@ -84,7 +86,7 @@ def paint(r: Random, layout: Layout, bank: TextureBank) -> Materials:
 
 
 def surface_uv(local: Vec, normal: Vec, half: Vec) -> tuple[Tensor, Tensor]:
-    """Texture coordinates in metres: the two axes across the normal's largest one, v down on upright faces."""
+    """Texture coordinates in metres on the two axes across the normal's largest; v down on upright faces."""
     metric = tuple(a * b for a, b in zip(local, half, strict=True))
     nx, ny, nz = ((a / b).abs() for a, b in zip(normal, half, strict=True))
     across_x = ((nx >= ny) & (nx >= nz)).to(nx.dtype)
@@ -184,7 +186,7 @@ class Light:
     def shade(
         self, clip: Tensor, frame: Tensor, point: Vec, normal: Vec, away: Vec, albedo: Vec, gloss: Tensor
     ) -> Vec:
-        """Colour of surface points with unit normals that face the eye; `away` leads from the eye to the point."""
+        """Colour of points with unit normals that face the eye; `away` leads from the eye to the point."""
         lamp = self.lamp
         table = torch.cat(
             (lamp.position, lamp.reach[:, None], lamp.sun[:, None], lamp.strength, lamp.ambient), 1

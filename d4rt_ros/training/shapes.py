@@ -1,12 +1,12 @@
 """Canonical solids: where a ray meets them, and their normals, in the solid's own coordinates.
 
-Every solid is given in unit coordinates and placed by an affine transform; a box is [-1, 1]^3, an ellipsoid the
-unit ball, a cylinder has radius 1 and |z| <= 1, a capsule has radius 1 round the segment |z| <= half_length, a
-shell is a box seen from inside. A sheet is the surface z = sum of a sin(p x + q y + f) over |x|, |y| <= 1, a sum
-of |a| at most 1: rough ground, or cloth when the phases f run with time.
+Every solid is given in unit coordinates and placed by an affine transform: a box is [-1, 1]^3, an ellipsoid
+the unit ball, a cylinder has radius 1 and |z| <= 1, a capsule radius 1 round the segment |z| <= half_length;
+a shell is a box seen from inside. A sheet is the surface z = sum of a sin(p x + q y + f) over |x|, |y| <= 1,
+the sum of |a| at most 1: rough ground, or cloth when the phases f run with time.
 
-A ray is origin + s * direction; s is the same number in every frame because the transforms are affine, so with
-camera directions (x, y, 1) it is the depth along the optical axis.
+A ray is origin + s * direction; s is the same number in every frame because the transforms are affine, so
+with camera directions (x, y, 1) it is the depth along the optical axis.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def _slab(origin: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _disc(o: Vec, d: Vec) -> tuple[Tensor, Tensor, Tensor]:
-    """Middle and half width of the interval of s inside the unit disc or ball; and 1 - distance^2 of the line.
+    """Middle and half width of the interval inside the unit disc or ball; and 1 - distance^2 of the line.
 
-    The distance of the line from the centre is computed directly; b^2 - ac would lose half of the digits far away.
+    The distance of the line from the centre is computed directly; b^2 - ac would lose half of the digits.
     """
     dd = dot(d, d) + _TINY
     middle = -dot(o, d) / dd
@@ -55,7 +55,7 @@ def _positive(value: Tensor) -> Tensor:
 
 
 def ripple(x: Tensor, y: Tensor, wave: Vec) -> Vec:
-    """Height of a sheet at (x, y) [N], and its slopes along x and y; `wave` is (a, p, q, f) three times, [N] each."""
+    """Height of a sheet at (x, y) [N], and its slopes along x and y; `wave` is (a, p, q, f) three times."""
     height, along_x, along_y = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
     for a, p, q, f in zip(*(wave[i::4] for i in range(4)), strict=True):
         angle = p * x + q * y + f
@@ -97,7 +97,9 @@ def _sheet(o: Vec, d: Vec, wave: Vec) -> Tensor:
         low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
     s = 0.5 * (low + high)
     for _ in range(2):
-        slope = d[2] - sum(a * e * torch.cos(c + s * e) for a, c, e in zip(wave[0::4], start, rate, strict=True))
+        slope = d[2] - sum(
+            a * e * torch.cos(c + s * e) for a, c, e in zip(wave[0::4], start, rate, strict=True)
+        )
         change = above(s) / torch.where(slope == 0, 1.0, slope)
         s = torch.minimum(torch.maximum(s - change, low), high)
     return s + (_positive(enter - leave) + ~found * _HUGE)

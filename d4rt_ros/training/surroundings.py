@@ -1,4 +1,4 @@
-"""What is round the camera: walls, floor and ceiling with things on them, or ground with a road under the sky."""
+"""What is round the camera: walls, floor and ceiling with things on them, or ground with a road."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROUND = 150.0  # metres, half side of the ground outdoors
 
 @dataclass(frozen=True)
 class Room:
-    """Upright boxes that hold the camera paths of B clips; outdoors only their axes matter, x along the road."""
+    """Upright boxes that hold the camera paths of B clips; outdoors their x axis lies along the road."""
 
     axes: Tensor  # [B, 3, 3], columns are the room's axes in the world
     centre: Tensor  # [B, 3]
@@ -116,7 +116,7 @@ def surroundings(r: Random, path: Path, place: Tensor, room: Room) -> Parts:
 
 
 def _street(r: Random, outdoor: Tensor, level: Tensor, kind: Tensor, offset: Tensor, size: Tensor) -> None:
-    """Rough ground in slot 2, or a road in slot 3 with marks on it in the slots after; places `level` above ground."""
+    """Rough ground in slot 2, or a road in slot 3 with marks on it after; `level` is the middle's height."""
     b = len(outdoor)
     rough = outdoor & r.chance(0.35, b)
     road = outdoor & ~rough & r.chance(0.7, b)

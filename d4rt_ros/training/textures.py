@@ -1,4 +1,4 @@
-"""A bank of tileable textures with structure at all scales, made from a seed, with mip levels for clean sampling."""
+"""A bank of tileable textures with structure at all scales, made from a seed, with mip levels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _grid() -> tuple[Tensor, Tensor]:
 
 
 def fractal(n: int, r: Random, slope: float = 1.0) -> Tensor:
-    """Tileable noise [n, SIDE, SIDE] in 0..1 whose amplitude falls as frequency^-slope, slope differing a little."""
+    """Tileable noise [n, SIDE, SIDE] in 0..1 whose amplitude falls as frequency to about -slope."""
     f = torch.fft.fftfreq(SIDE) * SIDE
     radius = (f[:, None] ** 2 + torch.fft.rfftfreq(SIDE)[None] ** 2 * SIDE**2).sqrt().clamp_min(1)
     gain = radius ** -(r.uniform(slope - 0.5, slope + 0.5, n, 1, 1))
@@ -123,8 +123,8 @@ def photographs(folder: str | Path) -> Tensor:
 class TextureBank:
     """Textures as one table of texels with mip levels.
 
-    `grey` textures (indices 0..) are meant to be coloured by two palette colours, `coloured` ones (after them) as they
-    are; `noise` ones (the first) serve as stains and clouds.
+    The first `grey` textures are meant to be coloured by two palette colours, those after them are pictures;
+    the first `noise` ones of all serve as stains and clouds.
     """
 
     def __init__(self, seed: int, folder: str | Path | None = None, each: int = 24) -> None:
