@@ -334,6 +334,16 @@ class Notes(StubPipeline):
         return replace(super().process(window, wanted), notes=(window.reason,) if window.reason else ())
 
 
+def test_a_whole_file_that_rosbags_does_not_take_is_no_damage(tmp_path: Path) -> None:
+    bag = make_bag(tmp_path / "bag")
+    data = (bag / "bag.mcap").read_bytes()
+    assert data.count(b"\x04\0\0\0ros2") == 1
+    (tmp_path / "other.mcap").write_bytes(
+        data.replace(b"\x04\0\0\0ros2", b"\x04\0\0\0xros")
+    )  # another profile
+    assert run_stub(tmp_path / "other.mcap", tmp_path / "out") == 0
+
+
 def test_time_jumping_back_starts_over_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

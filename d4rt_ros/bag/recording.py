@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from d4rt_ros.bag.readers import FileReader, RawMessage, SalvagedMcap, SalvagedSqlite, WholeReader
@@ -73,7 +73,7 @@ class Recording:
         self.stack.callback(reader.close)
 
     def _open_files(self, error: Exception) -> None:
-        """Open the bag's files one by one, up to the first that is damaged."""
+        """Open the bag's files one by one; whether a suspect one has a damage shows when it is read."""
         files = storage_files(self.path)
         if not files:
             raise ValueError(f"{self.path} is no rosbag2: {error}") from error
@@ -84,11 +84,11 @@ class Recording:
                 self._add(WholeReader(file))
             except Exception as broken:  # as above
                 error = broken
-                self.damage = f"{file} is damaged and was used as far as it can be read ({broken})"
-                # Without topics nothing in it can be read; what the files before it hold is still used.
-                with suppress(sqlite3.Error):
+                try:
                     self._add(SalvagedMcap(file) if file.suffix == ".mcap" else SalvagedSqlite(file))
-                break
+                except sqlite3.Error:  # not even topics; what the files before it hold is still used
+                    self.damage = f"{file} is damaged from its start and was not used ({broken})"
+                    break
         if not self.types():
             self.stack.close()
             raise ValueError(f"{self.path} is damaged from its start, nothing in it can be read: {error}")

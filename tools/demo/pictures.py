@@ -46,7 +46,7 @@ def scale_bar(height: int, near: float, far: float, unit: str) -> np.ndarray:
     """A bar of the colours with their depths."""
     inverse = np.linspace(1.0 / near, 1.0 / far, height)
     bar = colourised(np.repeat(1.0 / inverse[:, None], 16, axis=1).astype(np.float32), near, far)
-    bar = np.hstack([bar, np.full((height, 64, 3), 255, np.uint8)])
+    bar = np.hstack([bar, np.full((height, 90, 3), 255, np.uint8)])
     for place in np.linspace(0, height - 1, 5).astype(int):
         text = f"{1.0 / inverse[place]:.2f} {unit}"
         cv2.putText(
