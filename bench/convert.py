@@ -58,7 +58,9 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "image_in_ratio": round(max(value for name, value in ratios.items() if "image in" in name), 3),
+                "image_in_ratio": round(
+                    max(value for name, value in ratios.items() if "image in" in name), 3
+                ),
                 "image_out_ratio": round(ratios["image out, 32FC1"], 3),
                 "cloud_ratio": round(ratios["cloud, x y z rgb confidence"], 3),
                 "milliseconds": {name: round(work, 4) for name, (work, _) in results.items()},

@@ -25,6 +25,7 @@ from d4rt_ros.model import Answers, Queries
 from d4rt_ros.node.node import D4RTNode
 from d4rt_ros.node.parameters import Value
 from d4rt_ros.node.run import autostart, make_executor
+from d4rt_ros.stream import WindowResult
 
 FRAMES = 8
 
@@ -35,7 +36,9 @@ class FlatScene:
 
     frames: torch.Tensor
     stamps: tuple[int, ...]
-    spent: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))  # seconds by size of request
+    spent: dict[int, list[float]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # seconds by size of request
     device: torch.device = torch.device("cpu")
 
     @property
@@ -68,7 +71,11 @@ class FlatModel:
 
     def __init__(self, values: Mapping[str, Value]) -> None:
         """Any parameters will do."""
-        self.config, self.device, self.precision = SimpleNamespace(frames=FRAMES), torch.device("cpu"), torch.float32
+        self.config, self.device, self.precision = (
+            SimpleNamespace(frames=FRAMES),
+            torch.device("cpu"),
+            torch.float32,
+        )
         self.scenes: list[FlatScene] = []
         self.decodes: dict[int, list[float]] = defaultdict(list)
 
@@ -97,10 +104,10 @@ def main() -> None:
     model = FlatModel({})
     node = D4RTNode(lambda values: model)  # type: ignore[arg-type,return-value]
     executor = make_executor(node)
-    overheads, transports, solving, callback_cpu, memory = [], [], [], [], []
+    overheads, ros, transports, solving, callback_cpu, memory = [], [], [], [], [], []
     threading.Thread(target=executor.spin, daemon=True).start()
     assert autostart(node) and node.session is not None
-    session, send = node.session, node._outputs.send
+    session, publish = node.session, node.session._publish
     take = session.inputs._take
 
     def timed_take(header: Any, image: np.ndarray) -> None:
@@ -109,21 +116,21 @@ def main() -> None:
         take(header, image)
         callback_cpu.append(1e3 * (time.thread_time() - started))
 
-    def timed_send(messages: list[tuple[str, Any]]) -> None:
-        send(messages)
-        depth = dict(messages).get("depth/image")
-        if depth is not None:
-            total = (time.time_ns() - conversions.stamp_ns(depth.header.stamp)) / 1e6
-            network = 1e3 * sum(sum(times) for times in model.scenes[-1].spent.values())
-            overheads.append(total - network)
+    def timed_publish(result: WindowResult) -> None:
+        publish(result)
+        if result.depth is None:  # nobody listens yet
+            return
+        total = (time.time_ns() - result.stamps[-1]) / 1e6
+        network = 1e3 * sum(sum(times) for times in model.scenes[-1].spent.values())
+        overheads.append(total - network)
+        ros.append(total - 1e3 * result.seconds["total"])
+        solving.append(dict(result.seconds))
 
     session.inputs._take = timed_take  # type: ignore[method-assign]
-    node._outputs.send = timed_send  # type: ignore[method-assign]
+    session.worker._on_result = timed_publish
     process = psutil.Process()
     while not ended.wait(1.0):
         memory.append(process.memory_info().rss / 2**20)
-        if session.newest is not None:
-            solving.append(dict(session.newest.seconds))
     for scene in model.scenes:
         for size, times in scene.spent.items():
             model.decodes[size] += times
@@ -132,6 +139,7 @@ def main() -> None:
     half = memory[len(memory) // 3 :]
     report = {
         "overhead_ms": overheads[5:],
+        "ros_ms": ros[5:],
         "transport_ms": transports[5:],
         "callback_cpu_ms": float(np.median(callback_cpu)) if callback_cpu else None,
         "cpu_seconds": process.cpu_times().user + process.cpu_times().system,

@@ -43,7 +43,9 @@ class Camera:
         if height < 1 or width < 1:
             raise ValueError(f"camera_info describes an image of {width}x{height} pixels")
         if not np.all(np.isfinite(self.matrix)) or self.matrix[0, 0] <= 0 or self.matrix[1, 1] <= 0:
-            raise ValueError(f"camera_info has k = {np.ravel(self.matrix).tolist()}: focal lengths must be above 0")
+            raise ValueError(
+                f"camera_info has k = {np.ravel(self.matrix).tolist()}: focal lengths must be above 0"
+            )
         if not self.distorted:
             return
         if self.model not in _MODELS:
@@ -56,7 +58,9 @@ class Camera:
                 f"camera_info has {len(self.coefficients)}"
             )
         if not np.all(np.isfinite(self.coefficients)):
-            raise ValueError(f"camera_info has d = {list(self.coefficients)}: every coefficient must be finite")
+            raise ValueError(
+                f"camera_info has d = {list(self.coefficients)}: every coefficient must be finite"
+            )
 
     @property
     def distorted(self) -> bool:

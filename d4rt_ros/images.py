@@ -30,7 +30,7 @@ _LAYOUT = {
     "bgra8": (1, 4),
     "mono8": (1, 1),
     "mono16": (2, 1),
-    **{name: (1, 2) for name in _YUV422},
+    **dict.fromkeys(_YUV422, (1, 2)),
     **{name + "8": (1, 1) for name in _BAYER},
     **{name + "16": (2, 1) for name in _BAYER},
 }
@@ -38,9 +38,7 @@ ENCODINGS = tuple(_LAYOUT)
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 
 
-def _rows(
-    height: int, width: int, step: int, data: np.ndarray, item: np.dtype, channels: int
-) -> np.ndarray:
+def _rows(height: int, width: int, step: int, data: np.ndarray, item: np.dtype, channels: int) -> np.ndarray:
     """The pixels as a view [H, W, C] (or [H, W]), row padding left out, in the byte order of ``item``."""
     used = width * channels * item.itemsize
     if height < 1 or width < 1:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_GOALS = 4  # under way at once; more are rejected
 MAX_STRIDE = 1024
+BATCH_ON_GPU, BATCH_ON_CPU = 16_384, 2_048  # queries between two turns of windows and services
 
 
 class TrackAllAction:
@@ -97,6 +98,7 @@ class TrackAllAction:
                 "world",
                 span.last,
                 stride,
+                batch_queries=BATCH_ON_GPU if span.result.scene.device.type == "cuda" else BATCH_ON_CPU,
                 progress=report,
                 cancelled=cancelled,
             ),

@@ -29,6 +29,8 @@ except ImportError:  # Humble has them under their former name
 SLOP_NS = 20_000_000  # a depth image belongs to an image if their stamps differ by at most this
 PATIENCE_NS = 300_000_000  # a frame waits so long for its depth image or its transform
 
+_NO_NUMBER = 2**64 - 1  # what rmw says instead of a sequence number
+
 
 @dataclass
 class InputCounters:
@@ -36,12 +38,18 @@ class InputCounters:
 
     images: int = 0  # arrived
     refused: int = 0  # could not be read
-    lost: int = 0  # the middleware says that it dropped them before we saw them
+    missed: int | None = None  # gaps in the publisher's numbers; None where the middleware does not give them
+    dropped: int = 0  # what the middleware reports as lost; it does not see what it overwrites in our queue
     alone: int = 0  # went on without the depth image or transform that scale.source asks for
     last_refusal: str = ""
     refused_since: float | None = None  # monotonic time of the first refused image after the last good one
     heard: dict[str, float] = field(default_factory=dict)  # monotonic time of the newest message by kind
     mismatched: dict[str, int] = field(default_factory=dict)  # publishers with another quality of service
+
+    @property
+    def lost(self) -> int:
+        """Images that were sent to us and never arrived."""
+        return self.dropped if self.missed is None else self.missed
 
 
 class CameraInputs:
@@ -71,6 +79,7 @@ class CameraInputs:
         self._rectified = bool(values["image_rectified"])
         self._scale, self._odom = values["scale.source"], str(values["frames.odom"])
         self._info: Any = None
+        self._number: int | None = None  # that the camera's publisher gave to its newest image
         self._depths: deque[tuple[int, Any]] = deque(maxlen=30)
         self._waiting: deque[Frame] = deque()
         self._qos = camera_qos(str(values["image_reliability"]))
@@ -93,8 +102,10 @@ class CameraInputs:
         self._waiting.clear()
 
     def _subscribe(self, kind: str, message: Any, topic: str, callback: Callable[[Any], None]) -> None:
-        def take(received: Any) -> None:
+        def take(received: Any, info: dict[str, int]) -> None:
             self.counters.heard[kind] = time.monotonic()
+            if kind == "image":
+                self._count_gap(info.get("publication_sequence_number", _NO_NUMBER))
             try:
                 callback(received)
             except ValueError as error:
@@ -110,7 +121,7 @@ class CameraInputs:
             self.counters.mismatched[kind] = event.total_count
 
         def lost(event: Any) -> None:
-            self.counters.lost += event.total_count_change
+            self.counters.dropped += event.total_count_change
 
         events = SubscriptionEventCallbacks(
             incompatible_qos=mismatch, message_lost=lost if kind == "image" else None
@@ -121,6 +132,14 @@ class CameraInputs:
         except UnsupportedEventTypeError:  # not every middleware can tell
             made = self._node.create_subscription(*common, callback_group=self._group)
         self._subscriptions[kind] = made
+
+    def _count_gap(self, number: int) -> None:
+        if number >= _NO_NUMBER:
+            return
+        last, self._number = self._number, number
+        # A number that goes back is that of another publisher, or of the same one started anew.
+        gap = number - last - 1 if last is not None and number > last else 0
+        self.counters.missed = (self.counters.missed or 0) + gap
 
     def _take_raw(self, message: Any) -> None:
         self.counters.images += 1
