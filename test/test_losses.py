@@ -96,7 +96,14 @@ def test_total_is_the_weighted_sum() -> None:
 
 def test_weights_of_the_paper() -> None:
     w = LossWeights()
-    assert (w.xyz, w.uv, w.visibility, w.displacement, w.normal, w.confidence) == (1.0, 0.1, 0.1, 0.1, 0.5, 0.2)
+    assert (w.xyz, w.uv, w.visibility, w.displacement, w.normal, w.confidence) == (
+        1.0,
+        0.1,
+        0.1,
+        0.1,
+        0.5,
+        0.2,
+    )
 
 
 def test_confidence_held_at_one_leaves_the_xyz_gradient_whole() -> None:
@@ -157,7 +164,9 @@ def test_log_depth_ignores_scale_and_counts_ratios() -> None:
     behind = torch.tensor([[-1.0, 1.0, 1.0, 2.0]], requires_grad=True)
     error = log_depth_error(behind, true, mask).sum()
     error.backward()
-    assert float(error.detach()) > 2 and behind.grad is not None and float(behind.grad[0, 0]) < 0  # pulled to the front
+    assert (
+        float(error.detach()) > 2 and behind.grad is not None and float(behind.grad[0, 0]) < 0
+    )  # pulled to the front
 
 
 def test_masked_mean_of_nothing_is_zero() -> None:

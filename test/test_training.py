@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from plane_clips import plane_clips
 
 from d4rt_ros.model import D4RT, ModelConfig
 from d4rt_ros.model.checkpoints import load_model
 from d4rt_ros.training.feed import Batches, Feed
-from d4rt_ros.training.loop import Trainer, held_out, train
+from d4rt_ros.training.loop import held_out, train
 from d4rt_ros.training.optim import RunningMean, build_optimisers, rate
-from d4rt_ros.training.recipe import OptimiserSettings, Recipe, load_recipe, recipe_from_dict
+from d4rt_ros.training.recipe import OptimiserSettings, load_recipe, recipe_from_dict
 from d4rt_ros.training.throughput import count_flops, matmul_rate
+from d4rt_ros.training.trainer import Trainer
 from d4rt_ros.training.validate import angle_deg, rotation_between, validate
-from plane_clips import plane_clips
 
 TINY_MODEL = {
     "frames": 4, "image_size": [16, 16], "patch": [2, 8, 8], "vit_width": 32, "vit_heads": 2, "vit_depth": 2,
@@ -89,7 +90,9 @@ def test_clips_are_reused_with_fresh_queries() -> None:
 
 def _one_of_two(rank: int, address: str, out: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    trainer = Trainer(recipe_from_dict(tiny(optimiser={"kind": "adamw", "warmup": 2})), torch.device("cpu"), rank, 2)
+    trainer = Trainer(
+        recipe_from_dict(tiny(optimiser={"kind": "adamw", "warmup": 2})), torch.device("cpu"), rank, 2
+    )
     for _ in range(3):
         trainer.take_step()
     if rank == 0:
@@ -116,7 +119,17 @@ def test_sigterm_writes_a_checkpoint_that_resumes(tmp_path: Path) -> None:
     config = tmp_path / "recipe.yaml"
     config.write_text(yaml.safe_dump(tiny(steps=100_000)))
     command = "import sys; from d4rt_ros.cli import main; sys.exit(main(sys.argv[1:]))"
-    arguments = [sys.executable, "-c", command, "train", str(config), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    arguments = [
+        sys.executable,
+        "-c",
+        command,
+        "train",
+        str(config),
+        "--out",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"})
     log = tmp_path / "run" / "log"
     deadline = time.monotonic() + 60
@@ -138,14 +151,18 @@ def test_minutes_end_a_run_with_the_rate_at_its_lowest(tmp_path: Path) -> None:
     trainer = train(recipe, tmp_path, minutes=0.005)
     assert 0 < trainer.step < 100_000 and trainer.seconds >= 0.3
     trainer.take_step(budget=trainer.seconds)
-    assert all(g["lr"] == pytest.approx(0.1 * g["base_lr"]) for o in trainer.optimisers for g in o.param_groups)
+    assert all(
+        g["lr"] == pytest.approx(0.1 * g["base_lr"]) for o in trainer.optimisers for g in o.param_groups
+    )
 
 
 def test_gradients_that_are_not_finite_are_left_out_then_end_the_run() -> None:
     trainer = Trainer(recipe_from_dict(tiny()), torch.device("cpu"))
     trainer.take_step()
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    handle = trainer.model.heads.register_forward_hook(lambda m, i, o: {k: v * torch.nan for k, v in o.items()})
+    handle = trainer.model.heads.register_forward_hook(
+        lambda m, i, o: {k: v * torch.nan for k, v in o.items()}
+    )
     trainer.take_step()
     assert trainer.skipped == 1 and trainer.step == 2
     for name, value in trainer.model.state_dict().items():
@@ -174,7 +191,9 @@ def test_muon_gets_hidden_matrices_and_every_parameter_is_trained_once() -> None
     optimisers = build_optimisers(model, OptimiserSettings())
     hidden = {id(p) for g in optimisers[0].param_groups for p in g["params"]}
     names = {id(p): name for name, p in model.named_parameters()}
-    assert {"encoder.blocks.0.attn.in_proj_weight", "decoder.blocks.0.ff.0.weight"} <= {names[i] for i in hidden}
+    assert {"encoder.blocks.0.attn.in_proj_weight", "decoder.blocks.0.ff.0.weight"} <= {
+        names[i] for i in hidden
+    }
     assert not any("embed.weight" in names[i] or "head" in names[i] for i in hidden)
     every = [id(p) for o in optimisers for g in o.param_groups for p in g["params"]]
     assert sorted(every) == sorted(names)
@@ -232,7 +251,9 @@ def test_fine_tuning_starts_from_given_weights(tmp_path: Path) -> None:
     recipe = recipe_from_dict(tiny())
     first = Trainer(recipe, torch.device("cpu"))
     first.export(tmp_path / "weights.safetensors")
-    again = Trainer(replace(recipe, start_from=str(tmp_path / "weights.safetensors"), seed=5), torch.device("cpu"))
+    again = Trainer(
+        replace(recipe, start_from=str(tmp_path / "weights.safetensors"), seed=5), torch.device("cpu")
+    )
     for name, value in first.model.state_dict().items():
         torch.testing.assert_close(value, again.model.state_dict()[name], rtol=1e-3, atol=1e-5)
     again.take_step()
@@ -279,7 +300,7 @@ def test_held_out_clips_are_fixed() -> None:
 def test_throughput_counts_matrix_products() -> None:
     layer = torch.nn.Linear(64, 32, bias=False)
     x = torch.randn(10, 64)
-    assert count_flops(lambda: layer(x).sum().backward()) == 2 * 2 * 10 * 64 * 32  # x needs no gradient
+    assert count_flops(lambda: layer(x).sum().backward())[0] == 2 * 2 * 10 * 64 * 32  # x needs no gradient
     assert matmul_rate(torch.device("cpu"), torch.float32, 0.02) > 1e8
 
 
@@ -295,5 +316,5 @@ def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
         losses = [trainer.take_step()["loss"] for _ in range(200)]
     finally:
         trainer.close()
-    start, end = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
+    start, end = sum(losses[:3]) / 3, sum(losses[-20:]) / 20
     assert end < start / 2, (start, end)

@@ -87,7 +87,7 @@ def random_box(settings: AugmentSettings, generator: torch.Generator) -> tuple[f
 
 
 class CroppedClips:
-    """Clips seen through one box each, resized back to their size: a `ClipBatch` that still knows every answer."""
+    """Clips seen through one box each, at their old size: a `ClipBatch` that still knows every answer."""
 
     def __init__(self, clips: ClipBatch, boxes: Tensor) -> None:
         """Crop `clips` [B] to `boxes` [B, 4] of (u0, v0, width, height) in 0..1."""
@@ -98,7 +98,9 @@ class CroppedClips:
         theta[:, 0, 0], theta[:, 0, 2] = w, 2 * u0 + w - 1
         theta[:, 1, 1], theta[:, 1, 2] = h, 2 * v0 + h - 1
         grid = F.affine_grid(theta, [batch, 1, height, width], align_corners=False)
-        colours = F.grid_sample(clips.video.float().flatten(1, 2), grid, "bilinear", "border", align_corners=False)
+        colours = F.grid_sample(
+            clips.video.float().flatten(1, 2), grid, "bilinear", "border", align_corners=False
+        )
         self.video = colours.round().to(torch.uint8).reshape(batch, frames, 3, height, width)
         # nearest: depth must not be mixed across edges
         self.depth = F.grid_sample(clips.depth, grid, "nearest", "border", align_corners=False)

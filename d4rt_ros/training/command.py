@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="recipe: a YAML file, or builtin, finetune_opend4rt")
     parser.add_argument("--out", type=Path, default=Path("runs/d4rt"), help="folder of checkpoints and log")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--minutes", type=float, help="stop, annealed, after so many minutes of training in all")
+    parser.add_argument(
+        "--minutes", type=float, help="stop, annealed, after so many minutes of training in all"
+    )
     parser.add_argument("--steps", type=int, help="length of the run instead of the recipe's")
     parser.add_argument("--start-from", help="weights to begin with instead of the recipe's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -34,5 +36,8 @@ def main(args: argparse.Namespace) -> int:
     if "OMP_NUM_THREADS" not in os.environ and recipe.feed.workers and args.device == "cpu":
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     trainer = train(recipe, args.out, resume=args.resume, minutes=args.minutes, device=args.device)
-    print(f"{trainer.step} steps in {trainer.seconds / 60:.1f} min; weights in {args.out / 'weights.safetensors'}")
+    print(
+        f"{trainer.step} steps in {trainer.seconds / 60:.1f} min; "
+        f"weights in {args.out / 'weights.safetensors'}"
+    )
     return 0

@@ -1,7 +1,7 @@
 """Batches for training, each a pure function of the recipe and its number, so a run resumes exactly.
 
-A worker keeps a pool of made clip batches; every batch of the feed asks fresh queries of one of them with fresh
-colours, and the oldest is replaced after `reuse` batches. Making clips thus costs little beside training.
+A worker keeps a pool of made clip batches; every batch of the feed asks fresh queries of one of them with
+fresh colours, and the oldest is replaced after `reuse` batches. So making clips costs little beside training.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from d4rt_ros.training.recipe import Recipe
 from d4rt_ros.training.sampling import sample_queries
 from d4rt_ros.training.truth import ClipBatch, Truth
 
-
 D = TypeVar("D", Queries, Truth)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward pass needs: video [B, T, 3, H, W] uint8, aspect ratio [B], queries and truth [B, N]."""
+    """What a forward pass needs: video [B, T, 3, H, W] uint8, aspect ratio [B], queries, truth [B, N]."""
 
     number: int
     video: Tensor
@@ -65,7 +64,9 @@ class Feed:
         """Open the sources. Raises ValueError if the chunks do not divide over the processes."""
         chunks = recipe.feed.batch // recipe.feed.chunk
         if chunks % world:
-            raise ValueError(f"{chunks} chunks (feed.batch / feed.chunk) do not divide over {world} processes")
+            raise ValueError(
+                f"{chunks} chunks (feed.batch / feed.chunk) do not divide over {world} processes"
+            )
         self._recipe, self._worker = recipe, worker
         self._chunks = range(rank * chunks // world, (rank + 1) * chunks // world)
         self._sources = [open_source(s, recipe.model) for s in recipe.sources]
@@ -83,7 +84,9 @@ class Feed:
 
     def _make(self, group: int, chunk: int) -> ClipBatch:
         seed = self._recipe.seed
-        chosen = np.random.default_rng(_seed(seed, 1, group, chunk)).choice(len(self._sources), p=self._weights)
+        chosen = np.random.default_rng(_seed(seed, 1, group, chunk)).choice(
+            len(self._sources), p=self._weights
+        )
         # held-out seeds are small numbers: stay above them
         seeds = [2**32 + _seed(seed, 2, group, chunk, row) for row in range(self._recipe.feed.chunk)]
         return self._sources[chosen].make(seeds)

@@ -1,212 +1,22 @@
-"""The training loop: one `Trainer`, a step at a time, that stops and resumes exactly."""
+"""The training loop: when to stop, save, measure and report, in one process or under torchrun."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.tensorboard import SummaryWriter
 
-from d4rt_ros.model import D4RT, Queries
-from d4rt_ros.model.checkpoints import load_model, save_weights
 from d4rt_ros.training.datasets import open_source
-from d4rt_ros.training.feed import Batch, Batches
-from d4rt_ros.training.losses import d4rt_loss
-from d4rt_ros.training.optim import RunningMean, build_optimisers, rate, set_rate
 from d4rt_ros.training.recipe import Recipe, SourceSettings
 from d4rt_ros.training.throughput import count_flops, matmul_rate
+from d4rt_ros.training.trainer import Trainer
 from d4rt_ros.training.truth import ClipBatch
-from d4rt_ros.training.validate import validate
-
-_PATIENCE = 20  # steps in a row without a finite gradient before giving up
-
-
-class Trainer:
-    """Model, optimisers, feed and counters of a run.
-
-    Everything that a step depends on is in `state_dict` or a pure function of the recipe and the step's number.
-    """
-
-    def __init__(self, recipe: Recipe, device: torch.device, rank: int = 0, world: int = 1) -> None:
-        """Build for `recipe`; with `world` > 1 an initialised process group is needed."""
-        self.recipe, self.device, self.rank, self.world = recipe, device, rank, world
-        torch.manual_seed(recipe.seed)
-        self.model = _build_model(recipe).to(device).train()
-        self.optimisers = build_optimisers(self.model, recipe.optimiser)
-        self.mean = RunningMean(self.model, recipe.optimiser.ema)
-        self.step, self.seconds, self.skipped, self._failed = 0, 0.0, 0, 0
-        self.network: nn.Module = self.model
-        if world > 1:
-            self.network = nn.parallel.DistributedDataParallel(self.model)
-        self._forward = torch.compile(self.network) if recipe.compile else self.network
-        self._batches: Batches | None = None
-
-    def _autocast(self) -> Any:
-        stack = ExitStack()
-        if self.device.type == "cpu":
-            # plain products: on a CPU the fused attention kernel takes 1.3 to 4 times as long in bfloat16
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if self.recipe.precision == "bfloat16":
-            stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
-        return stack
-
-    def progress(self, budget: float | None = None) -> float:
-        """Part of the run that is done, 0..1: of the steps, or of `budget` seconds where that is further."""
-        done = self.step / self.recipe.steps
-        return min(1.0, max(done, self.seconds / budget) if budget else done)
-
-    def forward_backward(self, batch: Batch, confidence_active: bool) -> dict[str, Tensor]:
-        """Add the gradient of one batch's loss, divided by `accumulate`; returns its terms."""
-        video = batch.video.to(self.device).float() / 255
-        with self._autocast():
-            raw = self._forward(video, batch.aspect_ratio.to(self.device), batch.queries.to(self.device))
-        loss, terms = d4rt_loss(
-            raw, batch.truth.to(self.device), self.recipe.losses, confidence_active=confidence_active
-        )
-        (loss / self.recipe.optimiser.accumulate).backward()
-        return {"loss": loss.detach(), **terms}
-
-    def take_step(self, budget: float | None = None) -> dict[str, float]:
-        """One optimiser step. Returns the mean loss and its terms, the gradient norm and the rate.
-
-        A step whose gradient is not finite is left out and counted. Raises FloatingPointError after 20 such in
-        a row.
-        """
-        began = time.perf_counter()
-        settings = self.recipe.optimiser
-        if self._batches is None:
-            first = self.step * settings.accumulate
-            self._batches = Batches(self.recipe, first, self.rank, self.world)
-        progress = self.progress(budget)
-        sums: dict[str, Tensor] = {}
-        waited = 0.0
-        for part in range(settings.accumulate):
-            asked = time.perf_counter()
-            batch = self._batches.take()
-            waited += time.perf_counter() - asked
-            last = part == settings.accumulate - 1
-            hold = nullcontext() if last or self.world == 1 else self.network.no_sync()  # type: ignore[operator]
-            with hold:
-                terms = self.forward_backward(batch, progress >= self.recipe.confidence_from)
-            sums = {name: sums.get(name, 0) + value / settings.accumulate for name, value in terms.items()}
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
-        factor = rate(self.step, progress, settings)
-        if torch.isfinite(norm):
-            self._failed = 0
-            set_rate(self.optimisers, factor)
-            for optimiser in self.optimisers:
-                optimiser.step()
-            self.mean.update(self.model, self.step)
-        else:
-            self.skipped, self._failed = self.skipped + 1, self._failed + 1
-            if self._failed >= _PATIENCE:
-                raise FloatingPointError(f"no finite gradient for {_PATIENCE} steps, at step {self.step}")
-        self.model.zero_grad(set_to_none=True)
-        self.step += 1
-        self.seconds += time.perf_counter() - began
-        found = {name: float(value) for name, value in sums.items()}
-        return {**found, "grad_norm": float(norm), "rate": factor, "waited": waited}
-
-    def predict(self, video: Tensor, aspect_ratio: Tensor, queries: Queries) -> dict[str, Tensor]:
-        """Raw answers of the averaged weights' network as it stands, on the CPU in float32."""
-        with torch.no_grad(), self._autocast():
-            raw = self.model(
-                video.to(self.device).float() / 255, aspect_ratio.to(self.device), queries.to(self.device)
-            )
-        return {name: value.float().cpu() for name, value in raw.items()}
-
-    def validate(self, clips: list[ClipBatch]) -> dict[str, float]:
-        """Figures of the averaged weights on held-out clips; training goes on from its own."""
-        own = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.mean.weights)
-        self.model.eval()
-        try:
-            return validate(self.predict, clips)
-        finally:
-            self.model.load_state_dict(own)
-            self.model.train()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly."""
-        return {
-            "recipe": _plain(self.recipe),
-            "step": self.step,
-            "seconds": self.seconds,
-            "skipped": self.skipped,
-            "model": self.model.state_dict(),
-            "mean": self.mean.weights,
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "random": torch.get_rng_state(),
-        }
-
-    def save(self, folder: Path) -> None:
-        """Write `checkpoint.pt` to resume from and `weights.safetensors` to use, each all or nothing."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "checkpoint.pt", lambda path: torch.save(self.state_dict(), path))
-        self.export(folder / "weights.safetensors")
-
-    def export(self, path: Path) -> None:
-        """Write the averaged weights in 16 bits."""
-        model = D4RT(self.recipe.model)
-        model.load_state_dict(self.mean.weights)
-        _replace(path, lambda part: save_weights(model, part, torch.float16))
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises ValueError if it was made for another model."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"]["model"] != _plain(self.recipe)["model"]:
-            raise ValueError(f"{path} was trained with another model configuration than the recipe's")
-        self.model.load_state_dict(state["model"])
-        for name, value in state["mean"].items():
-            self.mean.weights[name].copy_(value)
-        for optimiser, saved in zip(self.optimisers, state["optimisers"]):
-            rates = [group["base_lr"] for group in optimiser.param_groups]
-            optimiser.load_state_dict(saved)
-            for group, base in zip(optimiser.param_groups, rates):
-                group["base_lr"] = base  # the recipe may have changed it
-        self.step, self.seconds, self.skipped = state["step"], state["seconds"], state["skipped"]
-        torch.set_rng_state(state["random"].cpu())
-
-    def close(self) -> None:
-        """End the processes that make clips."""
-        if self._batches is not None:
-            self._batches.close()
-            self._batches = None
-
-
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as nested dictionaries and lists only."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    return plain(asdict(recipe))
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write beside `path`, then put it in place: a reader or a kill never meets half a file."""
-    part = path.with_name(f".{path.name}.part{path.suffix}")
-    write(part)
-    os.replace(part, path)
-
-
-def _build_model(recipe: Recipe) -> D4RT:
-    if recipe.start_from:
-        return load_model(recipe.start_from, config=recipe.model).requires_grad_(True)
-    return D4RT(recipe.model)
 
 
 def held_out(recipe: Recipe) -> list[ClipBatch]:
@@ -238,9 +48,9 @@ def train(
 ) -> Trainer:
     """Train until the recipe's steps, `minutes` of training, SIGTERM or SIGINT; checkpoints go to `folder`.
 
-    With `minutes` the learning rate falls over whichever ends first, steps or time. Under torchrun every process
-    calls this. Raises FileNotFoundError when resuming without a checkpoint, FileExistsError when a new run would
-    overwrite one.
+    With `minutes` the learning rate falls over whichever ends first, steps or time. Under torchrun every
+    process calls this. Raises FileNotFoundError when resuming without a checkpoint, FileExistsError when a
+    new run would overwrite one.
     """
     rank, world, device = _join_processes(torch.device(device))
     checkpoint = folder / "checkpoint.pt"
@@ -275,8 +85,7 @@ def _run(trainer: Trainer, folder: Path, stop: _Stop, budget: float | None) -> N
         if budget is not None and _agree(trainer.seconds >= budget, trainer):
             break
         if not flops and not recipe.compile:
-            found: dict[str, float] = {}
-            flops = count_flops(lambda: found.update(trainer.take_step(budget)))
+            flops, found = count_flops(lambda: trainer.take_step(budget))
         else:
             found = trainer.take_step(budget)
         waited += found.pop("waited")
@@ -292,7 +101,8 @@ def _run(trainer: Trainer, folder: Path, stop: _Stop, budget: float | None) -> N
                 f"step {trainer.step} {trainer.seconds / 60:.1f} min "
                 + " ".join(f"{name} {value:.4g}" for name, value in found.items())
                 + f" | {pace:.3f} s/step, {waited / (now - printed):.0%} waiting for clips, "
-                f"{speed / 1e9:.0f} of {limit / 1e9:.0f} GFLOP/s ({speed / limit:.0%}), {trainer.skipped} skipped",
+                f"{speed / 1e9:.0f} of {limit / 1e9:.0f} GFLOP/s ({speed / limit:.0%}), "
+                f"{trainer.skipped} skipped",
                 flush=True,
             )
             printed, since, waited = now, trainer.step, 0.0

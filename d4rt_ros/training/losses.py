@@ -1,7 +1,7 @@
 """The training loss of the paper (section 2.1), with masks where the truth is missing.
 
-Every term is a mean over the valid queries of a clip and then over clips, so that splitting a batch over processes
-changes nothing. Values under a false mask never enter the arithmetic: NaN there is harmless.
+Every term is a mean over the valid queries of a clip and then over clips, so that splitting a batch over
+processes changes nothing. Values under a false mask never enter the arithmetic: NaN there is harmless.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from d4rt_ros.training.truth import Truth
 
-_SMALL_DEPTH = 0.05  # of the mean depth; the log-depth term is linear below it so that negative z still learns
+_SMALL_DEPTH = (
+    0.05  # of the mean depth; the log-depth term is linear below it so that negative z still learns
+)
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,13 @@ def d4rt_loss(
     """The weighted sum of all terms, and every term by name (detached, unweighted).
 
     Args:
-        raw: what `D4RT.forward` returns for queries [B, N]: xyz, uv, visibility (logit), displacement, normal,
-            confidence (logit).
+        raw: what `D4RT.forward` returns for queries [B, N]: xyz, uv, visibility (logit), displacement,
+            normal, confidence (logit).
         truth: the answers [B, N].
         weights: of the terms.
-        confidence_active: False holds c at 1 in the xyz term, for the first part of a run: with it on from the
-            start the network lowers c instead of the error. The head itself learns from the error all the same.
+        confidence_active: False holds c at 1 in the xyz term, for the first part of a run: with it on from
+            the start the network lowers c instead of the error. The head itself learns from the error all the
+            same.
     """
     raw = {name: value.float() for name, value in raw.items()}
     known = truth.xyz_valid
@@ -88,12 +91,16 @@ def d4rt_loss(
 
     error = (signed_log(xyz) - signed_log(true_xyz)).abs().sum(-1)
     confidence = torch.sigmoid(raw["confidence"]).clamp(1e-4, 1 - 1e-4)
-    weighted = confidence * error if confidence_active else error + confidence * error.detach() - error.detach()
+    weighted = (
+        confidence * error if confidence_active else error + confidence * error.detach() - error.detach()
+    )
     terms = {
         "xyz": masked_mean(weighted, known),
         "confidence": masked_mean(-confidence.log(), known),
         "log_depth": log_depth_error(xyz[..., 2], true_xyz[..., 2], known),
-        "displacement": masked_mean((raw["displacement"] / scale - true_shift / true_scale).abs().sum(-1), known),
+        "displacement": masked_mean(
+            (raw["displacement"] / scale - true_shift / true_scale).abs().sum(-1), known
+        ),
     }
     # a point that left the image by half of its size may be anywhere: only the others teach
     near = truth.uv_valid & ((truth.uv - 0.5).abs() < 1.0).all(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,12 +13,16 @@ from d4rt_ros.training.scenes import ProceduralScenes, SceneRecipe
 from d4rt_ros.training.truth import ClipBatch
 
 
+@lru_cache(maxsize=4)
+def _scenes(recipe: SceneRecipe) -> ProceduralScenes:
+    """Scenes of a recipe; its textures are made once a process."""
+    return ProceduralScenes(recipe)
+
+
 class ProceduralSource:
     """Scenes of the length and size that a model sees; a list of seeds always gives the same batch."""
 
-    def __init__(
-        self, model: ModelConfig, motion: tuple[float, float] = (1.0, 1.0), **options: Any
-    ) -> None:
+    def __init__(self, model: ModelConfig, motion: tuple[float, float] = (1.0, 1.0), **options: Any) -> None:
         """Prepare scenes.
 
         `motion` is the range from which the factor on all speeds is drawn for every batch, log-uniform;
@@ -28,7 +33,7 @@ class ProceduralSource:
         if not 0 < low <= high:
             raise ValueError(f"motion is {motion}, must be two positive numbers, the lower one first")
         self._motion = (low, high)
-        self._scenes = ProceduralScenes(SceneRecipe(frames=model.frames, size=model.image_size, **options))
+        self._scenes = _scenes(SceneRecipe(frames=model.frames, size=model.image_size, **options))
 
     def make(self, seeds: list[int]) -> ClipBatch:
         """A batch of len(seeds) clips; the first seed stands for all."""

@@ -1,4 +1,4 @@
-"""A training run as one YAML file: every section is a dataclass, and unknown or impossible values are refused."""
+"""A training run as one YAML file: every section a dataclass, unknown or impossible values refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,14 @@ class FeedSettings:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        for name, least in (("batch", 1), ("chunk", 1), ("reuse", 1), ("pool", 1), ("workers", 0), ("prefetch", 1)):
+        for name, least in (
+            ("batch", 1),
+            ("chunk", 1),
+            ("reuse", 1),
+            ("pool", 1),
+            ("workers", 0),
+            ("prefetch", 1),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"feed.{name} is {getattr(self, name)}, must be at least {least}")
         if self.batch % self.chunk:

@@ -1,7 +1,7 @@
 """Which queries to ask of a clip (paper, section 2 and appendix A).
 
-A share of the sources lies at depth and motion edges, t_tgt = t_cam with a set probability, and a curriculum keeps
-times near the source early on, because matching between neighbouring frames has to be learnt first.
+A share of the sources lies at depth and motion edges, t_tgt = t_cam with a set probability, and a curriculum
+keeps times near the source early on, because matching between neighbouring frames has to be learnt first.
 """
 
 from __future__ import annotations
@@ -106,11 +106,12 @@ def sample_queries(
         if anchors is not None:
             u, v, source = sample_anchors(anchors[row], settings.count, generator)
         columns.append((u, v, source, *sample_times(source, frames, settings, near_share, generator)))
-    return Queries.make(*(torch.stack(column) for column in zip(*columns, strict=False)))
+    u, v, source, target, camera = (torch.stack(column) for column in zip(*columns))
+    return Queries.make(u, v, source, target, camera)
 
 
 def sample_anchors(anchors: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Sources among `anchors` [T, M, 2] (u, v; NaN where the track is not seen): u, v, t_src, each [count]."""
+    """Sources among `anchors` [T, M, 2] (u, v; NaN where not seen): u, v, t_src, each [count]."""
     seen = torch.isfinite(anchors).all(-1).flatten().nonzero()[:, 0]
     if not len(seen):
         raise ValueError("a clip has no visible track to ask about")

@@ -17,7 +17,7 @@ class Truth:
 
     Frames and units are those of `d4rt_ros.model.Answers`: `xyz` of the point at time t_tgt in camera t_cam,
     `uv` its projection into frame t_tgt (0..1, may lie outside), `displacement` = P(t_tgt) - P(t_src) in
-    camera t_cam, `normal` unit at t_tgt in camera t_cam. Values under a false mask may be anything, NaN included.
+    camera t_cam, `normal` unit at t_tgt in camera t_cam. Values under a false mask may be anything, also NaN.
     """
 
     xyz: Tensor  # [..., N, 3] scene units

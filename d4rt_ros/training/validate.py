@@ -1,11 +1,12 @@
 """Figures on held-out clips during training, each beside its trivial baseline.
 
-`d4rt_ros.evaluation` and `bench/accuracy.py` measure the finished model; this is the quick look that the log shows.
+`d4rt_ros.evaluation` and `bench/accuracy.py` measure the finished model; this is the quick look for the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ def _rotation(predict: Predict, clips: ClipBatch, cells: int) -> dict[str, list[
     u, v = grid(cells)
     queries = [Queries.make(u, v, 0, 0, t).apply(lambda x: x.expand(batch, -1)) for t in (0, frames - 1)]
     truths: list[Truth] = [clips.answer(q) for q in queries]
-    both = Queries.make(*(torch.cat([getattr(q, n) for q in queries], 1) for n in ("u", "v", "t_src", "t_tgt", "t_cam")))
+    both = Queries(*(torch.cat([getattr(q, f.name) for q in queries], 1) for f in fields(Queries)))
     guess = predict(clips.video, clips.aspect_ratio, both)["xyz"].split(len(u), 1)
     found: dict[str, list[float]] = {"rot_deg": [], "rot_deg_still": []}
     for row in range(batch):
@@ -112,14 +113,14 @@ def validate(predict: Predict, clips: list[ClipBatch], cells: int = 12) -> dict[
     """Depth, tracks, visibility and rotation over held-out clips.
 
     Args:
-        predict: (video uint8 [B, T, 3, H, W], aspect ratio [B], queries [B, N]) to raw heads on the CPU, float32.
+        predict: (video uint8 [B, T, 3, H, W], aspect ratio [B], queries [B, N]) to raw heads, on the CPU.
         clips: the held-out batches.
         cells: side of the grid of points.
 
     Returns:
-        absrel (scale per clip) and absrel_constant; track_px and track_px_still, medians over visible points, in
-        pixels of the clip; visibility_acc and that of the better constant; rot_deg and rot_deg_still over the
-        window, means; focal_err, median relative error.
+        absrel (scale per clip) and absrel_constant; track_px and track_px_still, medians over visible points,
+        in pixels of the clip; visibility_acc and that of the better constant; rot_deg and rot_deg_still over
+        the window, means; focal_err, median relative error.
     """
     found: dict[str, list[float]] = {}
     for batch in clips:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from d4rt_ros.model import ModelConfig
 from d4rt_ros.training.datasets import movi, pointodyssey, rgbd, tartanair
-from d4rt_ros.training.datasets.sequences import FolderSource
+from d4rt_ros.training.datasets.sequences import FolderSource, PosedSequence
 from d4rt_ros.training.procedural import ProceduralSource
 from d4rt_ros.training.recipe import SourceSettings
 
-READERS = {
+READERS: dict[str, tuple[Callable[[Path], list[Path]], Callable[[Path], PosedSequence]]] = {
     "movi": (movi.find, movi.MoviSequence),
     "pointodyssey": (pointodyssey.find, pointodyssey.PointOdysseySequence),
     "tartanair": (tartanair.find, tartanair.TartanAirSequence),

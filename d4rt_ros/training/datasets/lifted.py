@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def move(transform: Tensor, xyz: Tensor) -> Tensor:
 
 
 def surface_normals(depth: Tensor, camera: Tensor) -> Tensor:
-    """Normals [..., H, W, 3] facing the camera, from central differences of lifted depth; NaN at holes and edges."""
+    """Normals [..., H, W, 3] towards the camera, by differences of lifted depth; NaN at holes and edges."""
     height, width = depth.shape[-2:]
     v, u = torch.meshgrid(
         (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij"
@@ -82,9 +83,7 @@ class LiftedClips:
         self.depth = torch.stack([c.depth for c in clips])
         self.aspect_ratio = torch.tensor([c.aspect_ratio for c in clips])
         self._camera = torch.stack([c.camera for c in clips]).float()
-        self._camera_from_world = torch.linalg.inv(
-            torch.stack([c.world_from_camera for c in clips]).double()
-        )
+        self._camera_from_world = torch.linalg.inv(torch.stack([c.world_from_camera for c in clips]).double())
         self._world_from_camera = torch.linalg.inv(self._camera_from_world)
         self._clips = clips
         self._normals = surface_normals(self.depth, self._camera)
@@ -132,7 +131,10 @@ class LiftedClips:
         known = torch.isfinite(after).all(-1)
         camera_from_world = self._camera_from_world[row, q.t_cam]
         xyz = move(camera_from_world, after)
-        normal = (self._world_from_camera[row, q.t_src, :3, :3] @ self._normals[row, q.t_src, y, x, :, None].double())
+        normal = (
+            self._world_from_camera[row, q.t_src, :3, :3]
+            @ self._normals[row, q.t_src, y, x, :, None].double()
+        )
         moved = self._moved(row, q.u, q.v, q.t_src, q.t_tgt)
         if moved is not None:
             normal = moved[:, :3, :3] @ normal
@@ -159,4 +161,4 @@ class LiftedClips:
     def answer(self, queries: Queries) -> Truth:
         """Truth for queries [B, N]."""
         rows = range(queries.u.shape[0])
-        return Truth.stack([self._answer(row, queries.apply(lambda x, row=row: x[row])) for row in rows])
+        return Truth.stack([self._answer(row, queries.apply(itemgetter(row))) for row in rows])

@@ -40,7 +40,11 @@ def find(root: Path) -> list[Path]:
 def poses_of(positions: Any, quaternions: Any) -> np.ndarray:
     """[N, 4, 4] from positions [N, 3] and quaternions [N, 4], w first. Raises BrokenSequence."""
     place, turn = np.asarray(positions, dtype=float), np.asarray(quaternions, dtype=float)
-    if not np.isfinite(place).all() or not np.isfinite(turn).all() or (np.linalg.norm(turn, axis=-1) < 1e-6).any():
+    if (
+        not np.isfinite(place).all()
+        or not np.isfinite(turn).all()
+        or (np.linalg.norm(turn, axis=-1) < 1e-6).any()
+    ):
         raise BrokenSequence("a pose is not finite")
     poses = np.tile(np.eye(4), (len(place), 1, 1))
     poses[:, :3, :3] = Rotation.from_quat(turn[:, [1, 2, 3, 0]]).as_matrix()

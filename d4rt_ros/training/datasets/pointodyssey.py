@@ -1,8 +1,8 @@
 """PointOdyssey: long synthetic videos with annotated tracks of deforming characters.
 
-    scene/rgbs/rgb_00000.jpg  scene/depths/depth_00000.png (65535 stands for 1000 m)
-    scene/anno.npz: trajs_3d [T, N, 3] world, visibs [T, N], valids [T, N], intrinsics [T, 3, 3],
-    extrinsics [T, 4, 4] world to camera
+scene/rgbs/rgb_00000.jpg  scene/depths/depth_00000.png (65535 stands for 1000 m)
+scene/anno.npz: trajs_3d [T, N, 3] world, visibs [T, N], valids [T, N], intrinsics [T, 3, 3],
+extrinsics [T, 4, 4] world to camera
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class PointOdysseySequence:
         """See `PosedSequence`."""
         chosen = list(frames)
         images = [read_image(self._path / "rgbs" / f"rgb_{i:05d}.jpg") for i in chosen]
-        depths = [read_image(self._path / "depths" / f"depth_{i:05d}.png", cv2.IMREAD_UNCHANGED) for i in chosen]
+        depths = [
+            read_image(self._path / "depths" / f"depth_{i:05d}.png", cv2.IMREAD_UNCHANGED) for i in chosen
+        ]
         with self._annotations() as values:
             tracks = values["trajs_3d"][chosen].astype(np.float32)
             seen = values["visibs"][chosen].astype(bool)

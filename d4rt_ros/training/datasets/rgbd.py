@@ -1,7 +1,7 @@
 """Static RGB-D scans with poses, in the layout that ScanNet's own exporter writes.
 
-    scene/color/0.jpg  scene/depth/0.png (millimetres, 16 bit)  scene/pose/0.txt (4 x 4, camera to world)
-    scene/intrinsic/intrinsic_color.txt (4 x 4)
+scene/color/0.jpg  scene/depth/0.png (millimetres, 16 bit)  scene/pose/0.txt (4 x 4, camera to world)
+scene/intrinsic/intrinsic_color.txt (4 x 4)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RgbdSequence:
     def __init__(self, path: Path) -> None:
         """Read poses and intrinsics. Raises BrokenSequence."""
         self.name, self._path = path.name, path
-        numbers = sorted((int(p.stem) for p in (path / "color").glob("*.jpg") if p.stem.isdigit()))
+        numbers = sorted(int(p.stem) for p in (path / "color").glob("*.jpg") if p.stem.isdigit())
         if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
             raise BrokenSequence(f"colour frames are missing: {len(numbers)} found")
         poses = [_matrix(path / "pose" / f"{n}.txt") for n in numbers]

@@ -1,7 +1,7 @@
 """TartanAir: static synthetic worlds, left camera.
 
-    P000/image_left/000000_left.png  P000/depth_left/000000_left_depth.npy (metres)
-    P000/pose_left.txt: x y z qx qy qz qw a line, in a north-east-down world and body
+P000/image_left/000000_left.png  P000/depth_left/000000_left_depth.npy (metres)
+P000/pose_left.txt: x y z qx qy qz qw a line, in a north-east-down world and body
 """
 
 from __future__ import annotations

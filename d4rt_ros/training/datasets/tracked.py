@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class TrackClip:
 
 
 class TrackedClips:
-    """A `ClipBatch` whose queries start at `anchors` [B, T, M, 2]: u, v of tracks where they are seen, else NaN."""
+    """A `ClipBatch` whose queries start at `anchors` [B, T, M, 2]: u, v of seen tracks, else NaN."""
 
     def __init__(self, clips: list[TrackClip]) -> None:
         """Stack clips of one shape; tracks are padded to the longest list."""
@@ -53,7 +54,9 @@ class TrackedClips:
         self.anchors = torch.full((batch, frames, most, 2), torch.nan)
         self.motion = torch.zeros_like(self.depth)
         for row, clip in enumerate(clips):
-            uv = project(move(self._camera_from_world[row][:, None], clip.tracks.double()), clip.camera[:, None])
+            uv = project(
+                move(self._camera_from_world[row][:, None], clip.tracks.double()), clip.camera[:, None]
+            )
             good = clip.seen & torch.isfinite(uv).all(-1) & ((uv >= 0) & (uv < 1)).all(-1)
             self.anchors[row, :, : uv.shape[1]] = torch.where(good[..., None], uv.float(), torch.nan)
             self._splat_motion(row, clip, good)
@@ -86,7 +89,10 @@ class TrackedClips:
         in_target = move(into[q.t_tgt], after).float()
         y, x = self._cell(here)
         # turned with the camera only: how a track's surface turns is not annotated
-        normal = clip.world_from_camera[q.t_src, :3, :3].double() @ self._normals[row, q.t_src, y, x, :, None].double()
+        normal = (
+            clip.world_from_camera[q.t_src, :3, :3].double()
+            @ self._normals[row, q.t_src, y, x, :, None].double()
+        )
         normal = (into[q.t_cam, :3, :3] @ normal)[..., 0].float()
         moved = (after - before).norm(dim=-1) > 1e-3
         in_front = known & (in_target[:, 2] > 1e-3)
@@ -105,4 +111,4 @@ class TrackedClips:
     def answer(self, queries: Queries) -> Truth:
         """Truth for queries [B, N]; invalid where a query starts on no track."""
         rows = range(queries.u.shape[0])
-        return Truth.stack([self._answer(row, queries.apply(lambda x, row=row: x[row])) for row in rows])
+        return Truth.stack([self._answer(row, queries.apply(itemgetter(row))) for row in rows])

@@ -1,0 +1,330 @@
+"""Readers of data sets, on small samples of one scene written in each set's own layout.
+
+The scene: a camera that glides past a wall, and in the sets that have moving things a disc in front of it
+that glides as well.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from plane_clips import FOCAL, plane_clip, plane_clips
+from scipy.spatial.transform import Rotation
+
+from d4rt_ros.model import ModelConfig, Queries
+from d4rt_ros.training.augment import CroppedClips
+from d4rt_ros.training.datasets import open_source
+from d4rt_ros.training.datasets.lifted import surface_normals
+from d4rt_ros.training.datasets.sequences import BrokenSequence, FolderSource
+from d4rt_ros.training.recipe import SourceSettings
+from d4rt_ros.training.sampling import SamplingSettings, sample_queries
+
+T, H, W = 6, 48, 64
+F = 50.0  # pixels
+WALL, DISC = 4.0, 2.0  # metres
+STEP, DISC_STEP = 0.05, 0.04  # metres a frame, to the right
+MODEL = ModelConfig(frames=4, image_size=(24, 32), patch=(2, 8, 8), vit_width=32, dec_width=32)
+
+
+def eye(t: int) -> np.ndarray:
+    return np.array([STEP * t, 0.0, 0.0])
+
+
+def disc_at(t: int) -> np.ndarray:
+    return np.array([DISC_STEP * t, 0.0, DISC])
+
+
+def render(disc: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colours [T, H, W, 3], depth [T, H, W] and disc mask; the first camera's frame is the world's."""
+    y, x = np.meshgrid((np.arange(H) + 0.5 - H / 2) / F, (np.arange(W) + 0.5 - W / 2) / F, indexing="ij")
+    masks = [np.hypot(x * DISC + eye(t)[0] - disc_at(t)[0], y * DISC) < 0.3 for t in range(T)]
+    mask = np.stack(masks) & disc
+    depth = np.where(mask, DISC, WALL)
+    colour = np.zeros((T, H, W, 3), np.uint8)
+    for t in range(T):
+        wall = 128 + 100 * np.sin(5 * (x * WALL + eye(t)[0])) * np.cos(5 * y * WALL)
+        colour[t] = np.where(mask[t], 255, wall)[..., None]
+    return colour, depth, mask
+
+
+def write_rgbd(root: Path) -> None:
+    colour, depth, _ = render(disc=False)
+    for name in ("color", "depth", "pose", "intrinsic"):
+        (root / name).mkdir(parents=True)
+    k = np.eye(4)
+    k[0, 0] = k[1, 1] = F
+    k[0, 2], k[1, 2] = W / 2 - 0.5, H / 2 - 0.5
+    np.savetxt(root / "intrinsic" / "intrinsic_color.txt", k)
+    for t in range(T):
+        cv2.imwrite(str(root / "color" / f"{t}.jpg"), colour[t])
+        cv2.imwrite(str(root / "depth" / f"{t}.png"), (depth[t] * 1000).astype(np.uint16))
+        pose = np.eye(4)
+        pose[:3, 3] = eye(t)
+        np.savetxt(root / "pose" / f"{t}.txt", pose)
+
+
+def write_tartanair(root: Path) -> None:
+    colour, depth, _ = render(disc=False)
+    focal = 320.0  # fixed for the set, so depth is scaled until the picture is that of F pixels
+    rows = []
+    for name in ("image_left", "depth_left"):
+        (root / name).mkdir(parents=True)
+    for t in range(T):
+        big = cv2.resize(colour[t], (640, 480), interpolation=cv2.INTER_LINEAR)
+        cv2.imwrite(str(root / "image_left" / f"{t:06d}_left.png"), big)
+        near = cv2.resize(depth[t], (640, 480), interpolation=cv2.INTER_NEAREST) * focal / (F * 640 / W)
+        np.save(root / "depth_left" / f"{t:06d}_left_depth.npy", near.astype(np.float32))
+        rows.append([0, eye(t)[0], 0, 0, 0, 0, 1])  # right is the second axis of north-east-down
+    np.savetxt(root / "pose_left.txt", rows)
+
+
+def write_movi(root: Path) -> None:
+    colour, depth, mask = render(disc=True)
+    root.mkdir(parents=True)
+    y, x = np.meshgrid((np.arange(H) + 0.5 - H / 2) / F, (np.arange(W) + 0.5 - W / 2) / F, indexing="ij")
+    blender = Rotation.from_matrix(np.diag([1.0, -1.0, -1.0])).as_quat()[[3, 0, 1, 2]].tolist()
+    for t in range(T):
+        cv2.imwrite(str(root / f"rgba_{t:05d}.png"), colour[t])
+        cv2.imwrite(str(root / f"segmentation_{t:05d}.png"), mask[t].astype(np.uint8))
+        distance = (depth[t] * np.sqrt(1 + x**2 + y**2) / 10 * 65535).round().astype(np.uint16)
+        cv2.imwrite(str(root / f"depth_{t:05d}.tiff"), distance)
+    instance = {"positions": [disc_at(t).tolist() for t in range(T)], "quaternions": [[1, 0, 0, 0]] * T}
+    camera = {
+        "positions": [eye(t).tolist() for t in range(T)], "quaternions": [blender] * T,
+        "focal_length": F / W * 32.0, "sensor_width": 32.0,
+    }  # fmt: skip
+    values = {"metadata": {"depth_range": [0.0, 10.0]}, "camera": camera, "instances": [instance]}
+    (root / "metadata.json").write_text(json.dumps(values))
+
+
+def write_pointodyssey(root: Path) -> None:
+    colour, depth, mask = render(disc=True)
+    for name in ("rgbs", "depths"):
+        (root / name).mkdir(parents=True)
+    wall = np.stack(np.meshgrid(np.linspace(-2, 2, 15), np.linspace(-1.5, 1.5, 11), [WALL]), -1).reshape(
+        -1, 3
+    )
+    angle = np.arange(8) * np.pi / 4
+    rim = np.stack([0.2 * np.cos(angle), 0.2 * np.sin(angle), np.zeros(8)], -1)
+    tracks = np.stack([np.concatenate([wall, rim + disc_at(t)]) for t in range(T)])
+    k = np.tile(np.array([[F, 0, W / 2 - 0.5], [0, F, H / 2 - 0.5], [0, 0, 1]]), (T, 1, 1))
+    extrinsics = np.tile(np.eye(4), (T, 1, 1))
+    seen = np.zeros(tracks.shape[:2], bool)
+    for t in range(T):
+        extrinsics[t, :3, 3] = -eye(t)
+        xyz = tracks[t] - eye(t)
+        u = np.floor(xyz[:, 0] / xyz[:, 2] * F + W / 2).astype(int)
+        v = np.floor(xyz[:, 1] / xyz[:, 2] * F + H / 2).astype(int)
+        inside = (u >= 0) & (u < W) & (v >= 0) & (v < H)
+        seen[t] = inside & (xyz[:, 2] < depth[t][v.clip(0, H - 1), u.clip(0, W - 1)] + 0.1)
+        cv2.imwrite(str(root / "rgbs" / f"rgb_{t:05d}.jpg"), colour[t])
+        cv2.imwrite(
+            str(root / "depths" / f"depth_{t:05d}.png"), (depth[t] * 65.535).round().astype(np.uint16)
+        )
+    np.savez(root / "anno.npz", trajs_3d=tracks, visibs=seen, valids=np.ones_like(seen), intrinsics=k,
+             extrinsics=extrinsics)  # fmt: skip
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "rgbd": write_rgbd, "tartanair": write_tartanair, "movi": write_movi, "pointodyssey": write_pointodyssey,
+}  # fmt: skip
+
+
+def opened(kind: str, root: Path, **options: Any) -> FolderSource:
+    source = open_source(SourceSettings(kind=kind, path=str(root), options=options), MODEL)
+    assert isinstance(source, FolderSource)
+    return source
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_answers_of_every_set_are_those_of_the_scene(kind: str, tmp_path: Path) -> None:
+    WRITERS[kind](tmp_path / "scene")
+    clips = opened(kind, tmp_path, max_stride=1).make([3, 8])
+    assert clips.video.shape == (2, 4, 3, 24, 32) and clips.video.dtype == torch.uint8
+    torch.testing.assert_close(clips.aspect_ratio, torch.full((2,), W / H))
+    generators = [torch.Generator().manual_seed(i) for i in range(2)]
+    q = sample_queries(clips, SamplingSettings(count=400), 0.3, generators)
+    truth = clips.answer(q)
+    assert float(truth.xyz_valid.float().mean()) > 0.95
+    # the same worked out from the scene: a point of the wall stands, one of the disc glides with it
+    shrink = 320.0 / (F * 640 / W) if kind == "tartanair" else 1.0  # see write_tartanair
+    f = F / W, F / H
+    z = WALL * shrink
+    on_disc = torch.zeros_like(truth.xyz_valid)
+    if kind in ("movi", "pointodyssey"):
+        on_disc = truth.xyz[..., 2] < 3
+        assert 0.02 < float(on_disc.float().mean()) < 0.6
+    depth = torch.where(on_disc, DISC, z)
+    shift = DISC_STEP * (q.t_tgt - q.t_src) * on_disc
+    if kind == "tartanair":
+        f = 0.5, 2 / 3
+    x = (q.u - 0.5) / f[0] * depth + STEP * (q.t_src - q.t_cam) + shift
+    y = (q.v - 0.5) / f[1] * depth
+    expected = torch.stack([x, y, depth.expand_as(x)], -1)
+    known = truth.xyz_valid
+    torch.testing.assert_close(truth.xyz[known], expected[known].float(), atol=6e-3, rtol=2e-3)
+    u = (x + STEP * (q.t_cam - q.t_tgt)) / depth * f[0] + 0.5
+    torch.testing.assert_close(truth.uv[known][:, 0], u[known].float(), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(truth.uv[known][:, 1], q.v[known], atol=2e-3, rtol=1e-3)
+    moved = torch.stack([shift, torch.zeros_like(shift), torch.zeros_like(shift)], -1)
+    torch.testing.assert_close(truth.displacement[known], moved[known].float(), atol=2e-3, rtol=0)
+    flat = truth.normal[truth.normal_valid]
+    assert len(flat) and torch.allclose(flat, torch.tensor([0.0, 0.0, -1.0]), atol=0.02)
+    seen = truth.visibility[truth.visibility_valid] > 0.5
+    inside = ((truth.uv >= 0) & (truth.uv <= 1)).all(-1)[truth.visibility_valid]
+    assert not bool((seen & ~inside).any())
+    assert float((seen == inside).float().mean()) > 0.9  # few are hidden by the disc
+
+
+def test_a_disc_hides_the_wall_behind_it(tmp_path: Path) -> None:
+    write_movi(tmp_path / "scene")
+    clips = opened("movi", tmp_path, max_stride=1).make([0])
+    disc = clips.depth[0, 3] < 3
+    before = clips.depth[0, 0] > 3
+    y, x = (disc & before).nonzero()[:, 0], (disc & before).nonzero()[:, 1]
+    assert len(y) == 0 or bool((clips.motion[0, 0, y, x] == 0).all())
+    assert float(clips.motion[0, 0][clips.depth[0, 0] < 3].min()) == pytest.approx(DISC_STEP, abs=1e-4)
+    u, v = torch.linspace(0.05, 0.95, 40), torch.full((40,), 0.5)
+    q = Queries.make(u, v, 0, 3, 3).apply(lambda t: t[None])
+    truth = clips.answer(q)
+    wall = truth.xyz[0, :, 2] > 3
+    at = (truth.uv[0, :, 0] * 32).long().clamp(0, 31)
+    hidden = wall & (clips.depth[0, 3, 12, at] < 3)
+    assert bool(hidden.any()) and not bool(truth.visibility[0][hidden].any())
+
+
+def damage_missing(kind: str, root: Path) -> None:
+    name = {"rgbd": "color/2.jpg", "tartanair": "image_left/000002_left.png", "movi": "rgba_00002.png",
+            "pointodyssey": "rgbs/rgb_00002.jpg"}[kind]  # fmt: skip
+    (root / name).unlink()
+
+
+def damage_poses(kind: str, root: Path) -> None:
+    if kind == "rgbd":
+        for t in range(T):
+            np.savetxt(root / "pose" / f"{t}.txt", np.full((4, 4), -np.inf))
+    elif kind == "tartanair":
+        rows = np.loadtxt(root / "pose_left.txt")
+        rows[2, 0] = np.nan
+        np.savetxt(root / "pose_left.txt", rows)
+    elif kind == "movi":
+        values = json.loads((root / "metadata.json").read_text())
+        values["camera"]["positions"][2][0] = float("nan")
+        (root / "metadata.json").write_text(json.dumps(values))
+    else:
+        values = dict(np.load(root / "anno.npz"))
+        values["extrinsics"][2, 0, 0] = np.nan
+        np.savez(root / "anno.npz", **values)
+
+
+def damage_depth(kind: str, root: Path) -> None:
+    """Depth a thousand times too small, or too large where the file cannot hold less."""
+    for path in [*root.glob("depth*/*"), *root.glob("depth_*.tiff")]:
+        if path.suffix == ".npy":
+            np.save(path, np.load(path) / 1000)
+        else:
+            raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(path), np.minimum(raw, 2) if kind == "pointodyssey" else raw // 1000)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (damage_missing, "frames|images|missing"),
+        (damage_poses, "not finite"),
+        (damage_depth, "wrong depth scale|known"),
+    ],
+)
+def test_broken_sequences_are_refused_by_name_and_counted(
+    kind: str,
+    damage: Callable[[str, Path], None],
+    reason: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    WRITERS[kind](tmp_path / "sound")
+    WRITERS[kind](tmp_path / "spoilt")
+    damage(kind, tmp_path / "spoilt")
+    with caplog.at_level(logging.WARNING):
+        source = opened(kind, tmp_path)
+    assert list(source.refused) == ["spoilt"]
+    assert "spoilt" in caplog.text and "1 refused so far" in caplog.text
+    assert len(source.make([1, 2]).video) == 2
+    WRITERS[kind](tmp_path / "alone" / "spoilt")
+    damage(kind, tmp_path / "alone" / "spoilt")
+    with pytest.raises(BrokenSequence, match=f"all 1 sequences.*spoilt: .*({reason})"):
+        opened(kind, tmp_path / "alone")
+
+
+def test_a_sequence_found_broken_on_reading_is_skipped(tmp_path: Path) -> None:
+    write_rgbd(tmp_path / "sound")
+    write_rgbd(tmp_path / "worn")
+    source = opened("rgbd", tmp_path)
+    for path in (tmp_path / "worn" / "depth").iterdir():
+        path.write_bytes(b"not a picture")
+    assert len(source.make(list(range(8))).video) == 8
+    assert list(source.refused) == ["worn"] and "unreadable" in source.refused["worn"]
+
+
+def test_frames_that_lost_tracking_are_left_out(tmp_path: Path) -> None:
+    write_rgbd(tmp_path / "scene")
+    np.savetxt(tmp_path / "scene" / "pose" / "1.txt", np.full((4, 4), -np.inf))
+    source = opened("rgbd", tmp_path)
+    sequence = source._sequences[0]
+    assert sequence.length == T - 1 and sequence.lost == 1
+
+
+def test_too_short_sequences_and_empty_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no sequences"):
+        opened("movi", tmp_path)
+    write_movi(tmp_path / "scene")
+    long = ModelConfig(frames=8, image_size=(24, 32), patch=(2, 8, 8), vit_width=32, dec_width=32)
+    with pytest.raises(BrokenSequence, match="6 frames are fewer than the 8"):
+        open_source(SourceSettings(kind="movi", path=str(tmp_path)), long)
+    with pytest.raises(ValueError, match="options of source 'movi'"):
+        opened("movi", tmp_path, speed=3)
+
+
+def test_the_same_seed_draws_the_same_clip(tmp_path: Path) -> None:
+    write_rgbd(tmp_path / "scene")
+    source = opened("rgbd", tmp_path)
+    assert torch.equal(source.make([5]).video, source.make([5]).video)
+
+
+def test_normals_of_a_tilted_plane() -> None:
+    clip = plane_clip(4)
+    depth, size = clip.depth[0].double(), 16
+    tilt = (depth[0, 9] - depth[0, 6]) / ((depth[0, 9] * 1.5 + depth[0, 6] * 1.5) / size / FOCAL)
+    expected = torch.nn.functional.normalize(torch.stack([tilt, tilt * 0, tilt * 0 - 1]), dim=0)
+    found = surface_normals(clip.depth, clip.camera)[0, 8, 8].double()
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+def test_a_crop_answers_like_the_whole() -> None:
+    clips = plane_clips([0, 1], size=32)
+    box = torch.tensor([[0.25, 0.5, 0.5, 0.25], [0.0, 0.0, 1.0, 1.0]])
+    cropped = CroppedClips(clips, box)
+    torch.testing.assert_close(cropped.aspect_ratio, torch.tensor([2.0, 1.0]))
+    assert torch.equal(cropped.video[1], clips.video[1])
+    torch.testing.assert_close(cropped.depth[0, 0, 16, ::2], clips.depth[0, 0, 20, 8:24])
+    q = Queries.make(torch.tensor([[0.1, 0.5, 0.9]] * 2), torch.tensor([[0.4, 0.5, 0.6]] * 2), 0, 3, 2)
+    inside = cropped.answer(q)
+    whole = clips.answer(
+        Queries.make(box[:, :1] + q.u * box[:, 2:3], box[:, 1:2] + q.v * box[:, 3:], 0, 3, 2)
+    )
+    assert torch.equal(inside.xyz, whole.xyz)
+    torch.testing.assert_close(inside.uv * box[:, None, 2:] + box[:, None, :2], whole.uv)
+    far = clips.answer(Queries.make(torch.tensor([[0.99]] * 2), 0.6, 0, 0, 0))
+    assert bool(far.visibility.all())
+    edge = cropped.answer(Queries.make(torch.tensor([[0.999, 0.001]] * 2), 0.5, 0, 3, 3))
+    out = ((edge.uv < 0) | (edge.uv > 1)).any(-1)
+    assert bool(out.any()) and not bool(edge.visibility[out].any())
