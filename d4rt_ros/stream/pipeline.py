@@ -96,7 +96,7 @@ class Pipeline:
             DeviceOutOfMemory: the window cannot be encoded on this device.
             ValueError: the model takes no such window.
         """
-        report = Report(between)
+        report, begun = Report(between), time.perf_counter()
         window = self._linked(window, report)
         started = time.perf_counter()
         scene = self._encode(window)
@@ -132,6 +132,7 @@ class Pipeline:
         )
         result = self._surface(result, at, wanted, report)
         result = replace(result, tracks=self._tracks(result, at, wanted, report))
+        report.seconds["total"] = time.perf_counter() - begun
         result = replace(result, notes=tuple(report.notes), seconds=report.seconds)
         self._remember(result, at)
         return result
@@ -224,7 +225,8 @@ class Pipeline:
         self, scene: SceneLike, window: Window, report: Report
     ) -> tuple[SceneLike, np.ndarray | None, bool]:
         """The scene on the known lens if there is one; K [3, 3] or None; whether it was given."""
-        guess = report.step("intrinsics", lambda: intrinsics(scene, self.settings.pose_grid))
+        ends = sorted({0, scene.num_frames - 1})  # the lens does not change in between
+        guess = report.step("intrinsics", lambda: intrinsics(scene, self.settings.pose_grid, ends))
         if guess is not None and not guess.ok:
             report.note(f"intrinsics not found: {guess.reason}")
         guessed = guess.matrix if guess is not None and guess.ok else None

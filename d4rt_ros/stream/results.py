@@ -96,7 +96,7 @@ class WindowResult:
         map_points: still points of the segment in the world, rgb.
         tracks: followed points over the window, in the newest camera's frame.
         notes: refusals and events in sentences.
-        seconds: time spent by step name.
+        seconds: time spent by name of the step, what others did in between left out; "total" with it.
     """
 
     scene: SceneLike | None

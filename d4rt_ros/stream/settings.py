@@ -60,14 +60,14 @@ class StreamSettings:
     frame_step: int = 1
     max_gap: float = 1.0
     history_windows: int = 4
-    points_stride: int = 4
+    points_stride: int = 8
     points_min_confidence: float = 0.3
     dynamic_min_speed: float = 0.1
     map_voxel_size: float = 0.05
     map_max_points: int = 200_000
     tracks_grid: int = 8
     tracks_max_points: int = 1024
-    pose_grid: int = 16
+    pose_grid: int = 8
     scale_source: str = "none"
     scale_value: float = 1.0
     query_max_points: int = 100_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -232,7 +231,6 @@ class Worker:
             window, self._window = self._window, None
         if window is None:
             return
-        started = time.perf_counter()
         try:
             result = self._pipeline.process(window, self._wanted(), between=self.serve)
         except WorkerStopped:
@@ -243,7 +241,6 @@ class Worker:
             self._tell(self._on_error, f"a window failed: {type(error).__name__}: {error}")
             return
         self.counters.windows_done += 1
-        result.seconds.setdefault("total", time.perf_counter() - started)
         if not self._stopping:
             self._tell(self._on_result, result)
 
