@@ -21,7 +21,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["d4rt_ros", "d4rt_ros.*"]),
     package_data={"": ["py.typed", "weights/*", "recipes/*.yaml"]},
-    data_files=[("share/d4rt_ros/msg", ["msg/Tracks.msg"])],  # where colcon puts it: `d4rt bag` writes it into bags
+    # Where colcon puts it, too: `d4rt bag` writes the definition into bags.
+    data_files=[("share/d4rt_ros/msg", ["msg/Tracks.msg"])],
     install_requires=requirements("requirements.txt"),
     extras_require={"test": requirements("tools/requirements-dev.txt")},
     entry_points={"console_scripts": ["d4rt = d4rt_ros.cli:main"]},
