@@ -36,7 +36,6 @@ class Supervision:
         self.troubles: dict[str, str] = {}
         self._node, self._values, self._inputs, self._transforms = node, values, inputs, transforms
         self._monotonic, self._since = monotonic, monotonic()
-        self._tf_fails_since: float | None = None
 
     def look(self) -> None:
         """Find what is wrong now and log what changed; called about twice a second."""
@@ -56,7 +55,7 @@ class Supervision:
             ("image", self._silence("image", now) or self._unusable(now)),
             ("camera_info", self._camera_info(now)),
             ("depth", self._silence("depth", now)),
-            ("tf", self._tf(now)),
+            ("tf", self._tf()),
         ]
 
     def _silent_for(self, kind: str, now: float) -> float:
@@ -99,13 +98,9 @@ class Supervision:
             return self._silence("camera_info", now) + "; until then intrinsics are estimated"
         return ""
 
-    def _tf(self, now: float) -> str:
-        problem = "" if self._transforms is None else self._transforms.problem
+    def _tf(self) -> str:
+        problem = "" if self._transforms is None else self._transforms.problem(PATIENCE)
         if not problem:
-            self._tf_fails_since = None
-            return ""
-        self._tf_fails_since = self._tf_fails_since or now
-        if now - self._tf_fails_since < PATIENCE:
             return ""
         needs = [
             f"{name} '{self._values[name]}'"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import tf2_ros
 from rclpy.node import Node
@@ -11,17 +13,14 @@ from d4rt_ros import conversions
 
 
 class Transforms:
-    """Listens to /tf and /tf_static while it lives.
-
-    Attributes:
-        problem: why the last look-up failed, in tf2's words; empty if it did not.
-    """
+    """Listens to /tf and /tf_static while it lives."""
 
     def __init__(self, node: Node) -> None:
         """Start listening."""
         self._buffer = tf2_ros.Buffer()  # given a node, it would leave a service behind on it
         self._listener = tf2_ros.TransformListener(self._buffer, node)
-        self.problem = ""
+        # By (target, source): since when look-ups fail (monotonic seconds), and why in tf2's words.
+        self._failing: dict[tuple[str, str], tuple[float, str]] = {}
 
     def lookup(self, target: str, source: str, stamp: int) -> np.ndarray | None:
         """Pose of ``source`` in ``target``.
@@ -34,14 +33,21 @@ class Transforms:
         Returns:
             [4, 4] float64 target_from_source at the stamp, or None where /tf does not say (see ``problem``).
         """
+        edge = target, source
         try:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp))
             matrix = conversions.transform_edge(found)[3]
         except (tf2_ros.TransformException, ValueError) as error:
-            self.problem = str(error)
+            since = self._failing.get(edge, (time.monotonic(), ""))[0]
+            self._failing[edge] = since, str(error)
             return None
-        self.problem = ""
+        self._failing.pop(edge, None)
         return matrix
+
+    def problem(self, patience: float) -> str:
+        """Why a transform has not been found for so many seconds; empty if all are."""
+        now = time.monotonic()
+        return next((text for since, text in list(self._failing.values()) if now - since >= patience), "")
 
     def clear(self) -> None:
         """Forget everything heard, after time jumped back."""

@@ -1,0 +1,173 @@
+"""Transforms and metric scale: all tf modes, scale from odometry and from a depth camera."""
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import TransformStamped
+from nav_msgs.msg import Odometry
+from node_rig import FRAMES, TYPES, Rig, RoomModel, stamp, wait
+from room import SIZE, Room, camera_path
+from sensor_msgs.msg import Image
+from tf2_msgs.msg import TFMessage
+
+from d4rt_ros import conversions
+from d4rt_ros.model import Queries
+from d4rt_ros.node.supervision import PATIENCE
+from d4rt_ros.srv import GetCamera
+
+UNIT = 0.4  # units of the network per metre
+BASE_FROM_CAMERA = np.array([[0, 0, 1, 0.3], [-1, 0, 0, 0.1], [0, -1, 0, 0.5], [0, 0, 0, 1]], float)
+# World axes (x forward, z up) from the optical axes of the first camera.
+OPTICAL = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
+
+
+def world_from_camera(number, first=0):
+    poses = camera_path(np.array([stamp(first), stamp(number)]) / 1e9)
+    return OPTICAL @ np.linalg.inv(poses[0]) @ poses[1]
+
+
+def odom_from_base(number):
+    """What wheel odometry says: true motion, in an odom frame of its own."""
+    pose = camera_path(np.array([stamp(number)]) / 1e9)[0]
+    origin = np.array([[0, -1, 0, 5], [1, 0, 0, -2], [0, 0, 1, 0.2], [0, 0, 0, 1]], float)
+    return origin @ OPTICAL @ pose @ np.linalg.inv(BASE_FROM_CAMERA)
+
+
+def tell_transforms(rig, moving=()):
+    """Static base to camera, and odom to base at the stamps of these frames."""
+    still = conversions.transform_message(TYPES, stamp(0), "base_link", "camera", BASE_FROM_CAMERA)
+    buffer = rig.session.transforms
+    if "/tf_static" not in rig._cameras:
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        rig._cameras["/tf_static"] = rig.node.create_publisher(TFMessage, "/tf_static", latched)
+        rig._cameras["/tf_static"].publish(TFMessage(transforms=[still]))
+        assert wait(lambda: buffer.lookup("base_link", "camera", stamp(0)) is not None)
+    for number in moving:
+        edge = conversions.transform_message(TYPES, stamp(number), "odom", "base_link", odom_from_base(number))
+        rig.tell(TFMessage(transforms=[edge]), "/tf", lambda n=number: buffer.lookup("odom", "base_link", stamp(n)) is not None)
+
+
+def matrix_of(edge):
+    assert isinstance(edge, TransformStamped)
+    return conversions.transform_edge(edge)[3]
+
+
+def test_odometry_of_the_base_is_broadcast_as_an_odometry_source_does():
+    rig = Rig(tf__mode="odom_to_base", frames__base="base_link", frames__world="odom")
+    try:
+        edges, poses = rig.listen(TFMessage, "/tf"), rig.listen(Odometry, "odometry")
+        tell_transforms(rig)
+        rig.play(FRAMES)
+        assert wait(lambda: edges and poses)
+        edge = edges[-1].transforms[0]
+        assert (edge.header.frame_id, edge.child_frame_id) == ("odom", "base_link")
+        wanted = world_from_camera(FRAMES - 1) @ np.linalg.inv(BASE_FROM_CAMERA)
+        np.testing.assert_allclose(matrix_of(edge), wanted, atol=2e-3)
+        assert poses[-1].child_frame_id == "base_link"
+        assert conversions.stamp_ns(edge.header.stamp) == stamp(FRAMES - 1)
+    finally:
+        rig.close()
+
+
+def test_a_localizer_broadcasts_map_to_odom_so_that_the_chain_is_right():
+    rig = Rig(tf__mode="map_to_odom", frames__base="base_link", frames__world="map")
+    try:
+        edges = rig.listen(TFMessage, "/tf")
+        tell_transforms(rig, range(FRAMES))
+        rig.play(FRAMES)
+        assert wait(lambda: any(one.transforms[0].header.frame_id == "map" for one in edges))
+        edge = next(one.transforms[0] for one in edges if one.transforms[0].header.frame_id == "map")
+        assert edge.child_frame_id == "odom"
+        chain = matrix_of(edge) @ odom_from_base(FRAMES - 1) @ BASE_FROM_CAMERA
+        np.testing.assert_allclose(chain, world_from_camera(FRAMES - 1), atol=2e-3)
+    finally:
+        rig.close()
+
+
+def test_a_missing_transform_is_named_and_comes_right():
+    rig = Rig(tf__mode="odom_to_base", frames__base="base_link")
+    try:
+        for _ in range(FRAMES):
+            rig.show(rig.image())
+        assert rig.settle()
+        assert wait(lambda: "tf" in rig.session.supervision.troubles, PATIENCE + 3)
+        text = rig.session.supervision.troubles["tf"]
+        assert "tf.mode 'odom_to_base' and frames.base 'base_link' needs" in text and "camera" in text
+        tell_transforms(rig)
+        rig.play(FRAMES)
+        assert wait(lambda: "tf" not in rig.session.supervision.troubles)
+    finally:
+        rig.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_odometry_makes_the_scale_metric_also_when_it_arrives_after_the_image(late):
+    rig = Rig(RoomModel(unit=UNIT), scale__source="odometry")
+    try:
+        tell_transforms(rig)
+        for number in range(3 * FRAMES):
+            if not late:
+                tell_transforms(rig, [number])
+            rig.show(rig.image())
+            if late:
+                tell_transforms(rig, [number])
+        tell_transforms(rig, [3 * FRAMES])
+        rig.show(rig.image())
+        assert rig.settle()
+        assert rig.session.inputs.counters.alone == 0
+        check_metric(rig)
+    finally:
+        rig.close()
+
+
+def test_a_depth_camera_makes_the_scale_metric():
+    rig = Rig(RoomModel(unit=UNIT), scale__source="depth")
+    try:
+        for number in range(2 * FRAMES):
+            rig.show(rig.image())
+            v, u = np.meshgrid((np.arange(SIZE[0]) + 0.5) / SIZE[0], (np.arange(SIZE[1]) + 0.5) / SIZE[1], indexing="ij")
+            import torch
+
+            queries = Queries.make(torch.from_numpy(u.ravel()), torch.from_numpy(v.ravel()), 0, 0, 0)
+            depth = Room((stamp(number),)).decode(queries).xyz[:, 2].reshape(SIZE).numpy()
+            message = conversions.depth_image(TYPES, stamp(number) + 5_000_000, "camera", depth)
+            assert isinstance(message, Image)
+            before = rig.session.window.counters.received
+            rig.tell(message, "depth", lambda before=before: rig.session.window.counters.received > before)
+        assert rig.settle() and rig.session.inputs.counters.alone == 0
+        check_metric(rig)
+    finally:
+        rig.close()
+
+
+def test_frames_that_nothing_comes_for_go_on_alone_and_are_counted():
+    rig = Rig(RoomModel(unit=UNIT), scale__source="depth")
+    try:
+        for _ in range(FRAMES + 4):
+            rig.show(rig.image())
+        assert rig.session.inputs.counters.alone >= FRAMES
+        assert rig.settle() and rig.session.newest is not None and not rig.session.newest.metric
+    finally:
+        rig.close()
+
+
+def test_a_fixed_scale_is_used():
+    rig = Rig(RoomModel(unit=UNIT), scale__source="fixed", scale__value=1 / UNIT)
+    try:
+        rig.play(FRAMES)
+        check_metric(rig)
+    finally:
+        rig.close()
+
+
+def check_metric(rig):
+    """Poses are those of the room, in metres."""
+    result = rig.session.newest
+    assert result.metric, result.scale_state
+    answer = rig.call(GetCamera, "get_camera")
+    assert answer.metric
+    ends = [np.array([p.pose.position.x, p.pose.position.y, p.pose.position.z]) for p in answer.poses]
+    first = (conversions.stamp_ns(answer.poses[0].header.stamp) - stamp(0)) // (stamp(1) - stamp(0))
+    path = camera_path(np.array([stamp(first), stamp(first + FRAMES - 1)]) / 1e9)[:, :3, 3]
+    assert np.linalg.norm(ends[-1] - ends[0]) == pytest.approx(np.linalg.norm(path[1] - path[0]), rel=0.02)
