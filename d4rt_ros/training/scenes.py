@@ -246,7 +246,7 @@ class SceneBatch:
 
     def answer(self, queries: Queries) -> Truth:
         """Exact truth for queries [B, N]; everything is invalid where the source looks at the sky."""
-        return answer(self.caster, queries)
+        return answer(self.caster, queries.to(self.depth.device))
 
 
 def answer(caster: Caster, queries: Queries) -> Truth:

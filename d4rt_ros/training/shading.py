@@ -51,7 +51,7 @@ def paint(r: Random, layout: Layout, bank: TextureBank) -> Materials:
     value = r.uniform(0.1, 1.0, b, n)
     # walls and ceilings are mostly pale
     value[:, (0, 2)] = r.uniform(0.45, 1.0, b, 2)
-    saturation[:, :3] *= 0.5
+    saturation[:, :4] *= 0.4  # roads as well
     bright = hsv(hue, saturation, value)
     other = hsv((hue + r.normal(b, n) * 0.15) % 1, saturation * r.uniform(0.3, 1.3, b, n), value)
     # many real surfaces are almost plain
