@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -430,12 +431,29 @@ def test_out_of_memory_in_encode_makes_room_then_fails_clearly_then_recovers() -
         pipeline.process(window(first))
     memory = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
     model.fail = [memory]
+    alive = weakref.WeakSet(result.scene.scene for result in pipeline.history)
+    gone: list[int] = []
+    model.change = lambda room: gone.append(len(alive)) or room
     assert pipeline.process(window(12)).poses is not None
+    assert gone == [1]  # the scene that the next window is joined to
     assert len(pipeline.history) == 2
     model.fail = [memory, torch.cuda.OutOfMemoryError("CUDA out of memory")]
     with pytest.raises(DeviceOutOfMemory, match="not enough for a window of 8 frames of 32x24"):
         pipeline.process(window(16))
     assert pipeline.process(window(16)).segment == 0
+
+
+def test_a_break_is_not_forgotten_when_its_window_fails() -> None:
+    """The window after one that could not be encoded starts the segment instead."""
+    model = Rooms()
+    pipeline = make(model)
+    pipeline.process(window(0))
+    model.fail = [ValueError("no such window")]
+    with pytest.raises(ValueError, match="no such window"):
+        pipeline.process(window(20, True, "image size changed"))
+    result = pipeline.process(window(24))
+    assert result.segment == 1 and result.stamps == window(24).stamps
+    assert np.allclose(result.poses[0], WORLD_FROM_FIRST, atol=1e-5)
 
 
 def test_the_history_answers_for_the_window_that_holds_a_stamp() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from d4rt_ros.stream.results import WindowResult
 
 
@@ -25,6 +27,10 @@ class History:
         """Number of windows held."""
         return len(self._held)
 
+    def __iter__(self) -> Iterator[WindowResult]:
+        """The windows, oldest first."""
+        return iter(self._held)
+
     @property
     def newest(self) -> WindowResult | None:
         """The newest window; None before the first."""
@@ -36,11 +42,6 @@ class History:
         """Oldest and newest stamp held, nanoseconds."""
         held = self._held
         return (min(r.stamps[0] for r in held), held[-1].stamps[-1]) if held else None
-
-    @property
-    def newest_stamps(self) -> frozenset[int]:
-        """Newest stamp of every window held."""
-        return frozenset(result.stamps[-1] for result in self._held)
 
     def add(self, result: WindowResult) -> None:
         """Hold this window as the newest; gives up the oldest beyond the size."""

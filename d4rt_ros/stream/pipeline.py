@@ -192,6 +192,7 @@ class Pipeline:
         if self._starts or last is None:
             window = replace(window, starts_segment=True)
         if window.starts_segment:
+            self._starts = True  # until a window was encoded
             self._follower.leave_segment()
             self._gauge = Gauge()
             report.note(f"new segment: {window.reason}" if window.reason else "")
@@ -206,7 +207,6 @@ class Pipeline:
                 f"the device is slower than the camera: {count} frames of the last window link this one to "
                 "it; raise window.stride or window.frame_step"
             )
-        self._starts = False
         return window
 
     def _encode(self, window: Window) -> SceneLike:
@@ -215,6 +215,7 @@ class Pipeline:
 
         def make_room() -> None:
             self.history.shorten()
+            self._forget_unheld()
 
         device = getattr(self._model, "device", torch.device("cpu"))
         what = f"a window of {len(images)} frames of {images.shape[2]}x{images.shape[1]}"
@@ -349,8 +350,13 @@ class Pipeline:
         return self.settings.dynamic_min_speed / self._gauge.factor
 
     def _remember(self, result: WindowResult, placed: Placed | None) -> None:
-        self._newest = result.window
+        self._newest, self._starts = result.window, False
         self.history.add(result)
-        self._placed = {k: p for k, p in self._placed.items() if k in self.history.newest_stamps}
+        self._forget_unheld()
         if placed is not None:
             self._placed[result.stamps[-1]] = placed
+
+    def _forget_unheld(self) -> None:
+        """Keep no scene alive that the history gave up."""
+        held = {result.stamps[-1] for result in self.history}
+        self._placed = {stamp: placed for stamp, placed in self._placed.items() if stamp in held}
