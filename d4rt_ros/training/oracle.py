@@ -93,7 +93,7 @@ class OracleScene:
 
     @torch.no_grad()
     def decode(self, queries: Queries) -> Answers:
-        """Answer queries [N]; the sky is 1000 m away, with confidence and visibility 0.
+        """Answer queries [N]; the sky is 1000 m away, with confidence 0.
 
         Raises ValueError for times out of range or u, v that are not finite.
         """

@@ -245,14 +245,14 @@ class SceneBatch:
         return speed
 
     def answer(self, queries: Queries) -> Truth:
-        """Exact truth for queries [B, N]; everything is invalid where the source looks at the sky."""
+        """Exact truth for queries [B, N]; xyz and normal are not valid for the sky."""
         return answer(self.caster, queries.to(self.depth.device))
 
 
 def answer(caster: Caster, queries: Queries) -> Truth:
     """Truth for queries [B, N] by rays through the source and to the target; in the caster's precision.
 
-    The sky counts as fixed points SKY metres away, under false masks.
+    The sky is infinitely far: its uv and visibility are exact, its xyz (SKY metres away) and normal not valid.
     Raises ValueError if a time lies outside the clip or u, v are not finite.
     """
     b, t, p = caster.size
@@ -274,11 +274,11 @@ def answer(caster: Caster, queries: Queries) -> Truth:
     local = torch.stack(caster.local(k, x, y, depth), -1)
     world = caster.world
     ray = torch.stack((x, y, torch.ones_like(x)), -1) * depth[:, None]
-    sky = move(pose[clip, source, :3], ray)
+    sky = (pose[clip, source, :3, :3] @ ray[..., None])[..., 0]  # from any camera: it is infinitely far
 
     def place(at: Tensor) -> Tensor:
         material = world.carry(clip, at, slot, local)
-        return torch.where(hit[:, None], move(world.pose[clip, at, slot], material), sky)
+        return move(world.pose[clip, at, slot], material)
 
     start, end = place(source), place(target)
 
@@ -293,7 +293,10 @@ def answer(caster: Caster, queries: Queries) -> Truth:
     def in_camera(vector: Tensor) -> Tensor:
         return (vector[:, None] @ rotation)[:, 0]
 
-    seen = ((end - pose[clip, target, :3, 3])[:, None] @ pose[clip, target, :3, :3])[:, 0]
+    def offset(at: Tensor) -> Tensor:
+        return torch.where(hit[:, None], end - pose[clip, at, :3, 3], sky)
+
+    seen = (offset(target)[:, None] @ pose[clip, target, :3, :3])[:, 0]
     in_front = seen[:, 2] > shapes.NEAR
     z = torch.where(in_front, seen[:, 2], 1.0)
     uv = seen[:, :2] / z[:, None] * caster.view.focal[clip] + caster.view.centre[clip]
@@ -307,14 +310,14 @@ def answer(caster: Caster, queries: Queries) -> Truth:
         return value.reshape(*shape, *value.shape[1:])
 
     return Truth(
-        xyz=out(in_camera(end - pose[clip, camera, :3, 3])),
+        xyz=out(in_camera(offset(camera))),
         uv=out(uv),
-        visibility=out((visible & hit).to(u.dtype)),
-        displacement=out(in_camera(end - start)),
+        visibility=out(visible.to(u.dtype)),
+        displacement=out(in_camera(torch.where(hit[:, None], end - start, 0))),
         normal=out(in_camera(turned(target) * flip[:, None])),
         xyz_valid=out(hit),
-        uv_valid=out(hit & in_front),
-        visibility_valid=out(hit),
+        uv_valid=out(in_front),
+        visibility_valid=out(torch.ones_like(hit)),
         normal_valid=out(hit),
     )
 
