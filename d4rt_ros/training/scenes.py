@@ -252,7 +252,7 @@ class SceneBatch:
 def answer(caster: Caster, queries: Queries) -> Truth:
     """Truth for queries [B, N] by rays through the source and to the target; in the caster's precision.
 
-    The sky is infinitely far: its uv and visibility are exact, its xyz (SKY metres away) and normal not valid.
+    The sky is infinitely far: its uv and visibility are exact, its xyz (SKY metres away) and normal invalid.
     Raises ValueError if a time lies outside the clip or u, v are not finite.
     """
     b, t, p = caster.size
