@@ -11,6 +11,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -45,6 +46,7 @@ def main() -> int:
     # A robot nearby shall not hear the demo, nor the demo the robot.
     environment.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 100)))
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the children are ended, too
     print(f"camera, node and client on ROS domain {environment['ROS_DOMAIN_ID']}", flush=True)
     camera = [sys.executable, str(PARTS / "camera.py"), *([str(args.footage)] if args.footage else [])]
     with ExitStack() as stack:

@@ -8,16 +8,18 @@ Publishes /camera/image_raw and, where the footage's folder holds a camera.yaml,
 from __future__ import annotations
 
 import argparse
+import sys
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import rclpy
 import yaml
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 FOOTAGE = Path(__file__).with_name("tum_fr1")
@@ -102,19 +104,16 @@ def main() -> None:
     parser.add_argument("footage", nargs="?", type=Path, default=FOOTAGE)
     parser.add_argument("--fps", type=float, default=10.0)
     args = parser.parse_args()
-    calibration = args.footage / "camera.yaml"
-    rclpy.init()
     try:
         frames = read_footage(args.footage)
-        rclpy.spin(
-            Camera(
-                frames, yaml.safe_load(calibration.read_text()) if calibration.exists() else None, args.fps
-            )
-        )
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
+    except ValueError as error:
+        sys.exit(str(error))
+    file = args.footage / "camera.yaml"
+    calibration = yaml.safe_load(file.read_text()) if file.exists() else None
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # SIGTERM ends it at once
+    with suppress(KeyboardInterrupt):
+        rclpy.spin(Camera(frames, calibration, args.fps))
+    rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

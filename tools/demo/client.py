@@ -20,6 +20,7 @@ from calls import FIRST_CALLS, Caller, NoAnswer
 from listener import Listener, check_bag
 from pictures import save_pictures
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
 
 FIRST_WINDOWS = 8  # watched before services are called
 LAST_WINDOWS = 20  # watched in all before the pictures are made
@@ -31,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     folder = parser.parse_args().out
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # SIGTERM ends it at once
     node = rclpy.create_node("demo_client")
     started = time.monotonic()
     windows: list[int] = []
@@ -50,7 +51,8 @@ def main() -> int:
     spinner.start()
     caller = Caller(node, listener)
     try:
-        _expect(listener.wait_for(lambda: bool(windows), PATIENCE), "the node published no depth", listener)
+        listener.wait_for(lambda: bool(windows or listener.trouble), PATIENCE)
+        _expect(bool(windows), listener.trouble or "the node published no depth", listener)
         _expect(
             listener.wait_for(lambda: len(windows) >= FIRST_WINDOWS, 60.0),
             "the node stopped publishing",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from mcap_ros2.reader import read_ros2_messages
 from pictures import Seen
 from rclpy.node import Node
@@ -43,6 +44,7 @@ class Listener:
         self.latencies: list[float] = []
         self.counts: dict[str, int] = {}
         self.diagnostics: dict[str, str] = {}
+        self.trouble = ""  # what the node says is wrong with it
         self.metric = False
         self.changed = threading.Condition()
         self._tracks_type = message_class("d4rt_ros/msg/Tracks")
@@ -108,6 +110,7 @@ class Listener:
         self.seen.path = np.array([(place.x, place.y, place.z) for place in places])
 
     def _diagnostics(self, message: Any, now: int) -> None:
+        self.trouble = "; ".join(s.message for s in message.status if s.level == DiagnosticStatus.ERROR)
         for status in message.status:
             self.diagnostics.update({value.key: value.value for value in status.values})
 
