@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def main() -> None:
         pixels = random.integers(0, 256, (HEIGHT, WIDTH, channels), dtype=np.uint8)
         message = conversions.rgb_image(types, 1, "camera", pixels[:, :, :3])
         message.encoding, message.step, message.data = encoding, WIDTH * channels, types.array("B", pixels)
-        results[f"image in, {encoding}"] = compare(lambda m=message: conversions.image_array(m), pixels)
+        results[f"image in, {encoding}"] = compare(partial(conversions.image_array, message), pixels)
     depth = random.random((HEIGHT, WIDTH), dtype=np.float32)
     results["image out, 32FC1"] = compare(lambda: conversions.depth_image(types, 1, "camera", depth), depth)
     xyz, sure = random.random((POINTS, 3), dtype=np.float32), random.random(POINTS, dtype=np.float32)

@@ -1,16 +1,19 @@
-"""What does the node cost beside its network? `python -m bench.node [--quick]`; needs the environment of the node.
+"""What does the node cost beside its network? `python -m bench.node [--quick]`.
 
-A camera (30 Hz, 640x480 rgb8) and the node run in processes of their own and talk over real DDS, once with the
-middleware's defaults and once with config/fastdds_shm.xml. The network is a stub that costs nothing, so figures say
-nothing about its speed or its answers; the time in its encode and decode is taken off.
+Needs the environment of the node.
+
+A camera (30 Hz, 640x480 rgb8) and the node run in processes of their own and talk over real DDS, once with
+the middleware's defaults and once with config/fastdds_shm.xml. The network is a stub that costs nothing, so
+figures say nothing about its speed or its answers; the time in its encode and decode is taken off.
 
 Keys of the last line, with the shared-memory profile (``default_transport`` holds those without):
-overhead_ms_p50, overhead_ms_p95: from the image's stamp to its depth published, less encode and decode; with the
-solving of poses from answers. ros_ms_p50, ros_ms_p95: the same without what the pipeline does: transport, conversion,
-queues, messages.
+overhead_ms_p50, overhead_ms_p95: from the image's stamp to its depth published, less encode and decode; with
+the solving of poses from answers. ros_ms_p50, ros_ms_p95: the same without what the pipeline does: transport,
+conversion, queues, messages.
 service_extra_ms_10000: round trip of a ~/query for 10,000 points, less its decode (medians).
 uncounted_drops: images sent, less those received and those that the middleware reports as lost, and images
-received, less those that the frame window accounts for. rss_growth_mb: resident memory, from a third of the run on.
+received, less those that the frame window accounts for. rss_growth_mb: resident memory, from a third of the
+run on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A camera for bench.node: publishes 640x480 rgb8 images at a fixed rate until SIGTERM, then says how many."""
+"""A camera for bench.node: 640x480 rgb8 images at a fixed rate until SIGTERM; then it says how many."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ class Camera:
     Attributes:
         size: (H, W) of the images that it describes.
         matrix: [3, 3] float64, pixels, centres at integer + 0.5.
-        model: ``plumb_bob``, ``rational_polynomial``, ``equidistant`` (or ``fisheye``); ignored without coefficients.
+        model: ``plumb_bob``, ``rational_polynomial``, ``equidistant`` (or ``fisheye``); ignored without
+            coefficients.
         coefficients: the model's numbers in the order of OpenCV, or empty for an ideal lens.
 
     Raises:
@@ -50,11 +51,13 @@ class Camera:
             return
         if self.model not in _MODELS:
             raise ValueError(
-                f"distortion_model '{self.model}' is not supported; supported are {', '.join(sorted(_MODELS))}"
+                f"distortion_model '{self.model}' is not supported; supported are "
+                f"{', '.join(sorted(_MODELS))}"
             )
         if len(self.coefficients) not in _MODELS[self.model]:
             raise ValueError(
-                f"distortion_model '{self.model}' needs {' or '.join(map(str, _MODELS[self.model]))} coefficients, "
+                f"distortion_model '{self.model}' needs {' or '.join(map(str, _MODELS[self.model]))} "
+                "coefficients, "
                 f"camera_info has {len(self.coefficients)}"
             )
         if not np.all(np.isfinite(self.coefficients)):

@@ -2,8 +2,9 @@
 
 It imports no ROS. Whoever calls it hands over a ``MessageTypes``: the node gives rclpy's classes with
 ``array.array`` (d4rt_ros/node/messages.py), the offline tool gives those of ``rosbags`` with numpy.
-Units are metres, radians and integer nanoseconds; ``uv`` is 0..1 over the image as in d4rt_ros/model/pixels.py.
-ROS counts pixel centres at integers, this package at integer + 0.5; that half pixel is handled here.
+Units are metres, radians and integer nanoseconds; ``uv`` is 0..1 over the image as in
+d4rt_ros/model/pixels.py. ROS counts pixel centres at integers, this package at integer + 0.5; that half pixel
+is handled here.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class MessageTypes(Protocol):
     """Makes messages of one ROS library."""
 
     def make(self, name: str, /, **fields: Any) -> Any:
-        """A message of type ``name`` (``sensor_msgs/msg/Image``); fields not given keep the message's defaults."""
+        """A message of type ``name`` (``sensor_msgs/msg/Image``); other fields keep their defaults."""
 
     def array(self, typecode: str, values: np.ndarray, /) -> Any:
-        """The values, flat, as this library wants an unbounded numeric field; typecode as in ``array.array``."""
+        """The values, flat, as this library wants an unbounded field; typecode as in ``array.array``."""
 
     def buffer(self, size: int, /) -> Any:
         """An unbounded uint8 field of so many bytes, of any content, to be written through ``memoryview``."""
@@ -68,7 +69,7 @@ def image_array(message: Any) -> np.ndarray:
 
 
 def compressed_image_array(message: Any) -> np.ndarray:
-    """sensor_msgs/CompressedImage to [H, W, 3] uint8 RGB. Raises ValueError as ``images.decode_compressed`` does."""
+    """sensor_msgs/CompressedImage to [H, W, 3] uint8 RGB. Raises as ``images.decode_compressed`` does."""
     return decode_compressed(message.format, _bytes(message.data))
 
 
@@ -116,14 +117,16 @@ def pixels_to_uv(u: Any, v: Any, image_size: tuple[int, int]) -> np.ndarray:
     """Pixels as in messages (centres at integers) to uv.
 
     Args:
-        u: N columns; v: N rows. Sequences of float.
+        u: N columns, a sequence of float.
+        v: N rows.
         image_size: (H, W).
 
     Returns:
         [N, 2] float64 in 0..1 over the image.
 
     Raises:
-        ValueError: unequal lengths, or a pixel that is not finite or lies outside the image; the text names it.
+        ValueError: unequal lengths, or a pixel that is not finite or lies outside the image; the text names
+            it.
     """
     pixels = [np.asarray(values, np.float64).ravel() for values in (u, v)]
     if len(pixels[0]) != len(pixels[1]):
@@ -135,7 +138,8 @@ def pixels_to_uv(u: Any, v: Any, image_size: tuple[int, int]) -> np.ndarray:
         if not inside.all():
             first = int(np.argmin(inside))
             raise ValueError(
-                f"{name}[{first}] is {values[first]:g}, outside the image: from -0.5 to {extent - 0.5:g} is allowed"
+                f"{name}[{first}] is {values[first]:g}, outside the image: from -0.5 to {extent - 0.5:g} "
+                "is allowed"
             )
     extents = np.array([image_size[1], image_size[0]], np.float64)
     return (np.stack(pixels, axis=-1) + 0.5) / extents
@@ -244,8 +248,8 @@ def point_cloud(
         frame_id: frame of the coordinates.
         xyz: [N, 3] float32.
         **columns: further fields in this order, None left out: [N] float32; [N] integers (uint32); ``rgb``
-            [N, 3] uint8, packed as PCL and RViz expect it; or [N, K] float32 under a name of K parts joined by
-            ``_`` (``vx_vy_vz``), one field each.
+            [N, 3] uint8, packed as PCL and RViz expect it; or [N, K] float32 under a name of K parts joined
+            by ``_`` (``vx_vy_vz``), one field each.
 
     Raises:
         ValueError: a column has another length than ``xyz``.

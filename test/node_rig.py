@@ -1,5 +1,6 @@
 """A node that looks into the room of room.py, and a client of it, over real DDS in one process."""
 
+import contextlib
 import itertools
 import os
 import threading
@@ -36,7 +37,11 @@ class RoomModel:
     """Encodes any window to the room at its stamps; ``gate`` holds the device up while it is cleared."""
 
     def __init__(self, **room):
-        self.config, self.device, self.precision = SimpleNamespace(frames=FRAMES), torch.device("cpu"), torch.float32
+        self.config, self.device, self.precision = (
+            SimpleNamespace(frames=FRAMES),
+            torch.device("cpu"),
+            torch.float32,
+        )
         self.room, self.videos, self.gate = room, [], threading.Event()
         self.gate.set()
 
@@ -60,10 +65,8 @@ def wait(condition, seconds=10.0):
 
 
 def _spin(executor):
-    try:
+    with contextlib.suppress(ExternalShutdownException):
         executor.spin()
-    except ExternalShutdownException:
-        pass
 
 
 class Client:
@@ -129,7 +132,9 @@ class Rig(Client):
         self.node_context = rclpy.Context()
         rclpy.init(context=self.node_context, domain_id=self.domain)
         overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
-        self.d4rt = D4RTNode(lambda values: self.model, context=self.node_context, parameter_overrides=overrides)
+        self.d4rt = D4RTNode(
+            lambda values: self.model, context=self.node_context, parameter_overrides=overrides
+        )
         self._node_executor = make_executor(self.d4rt)
         self._node_thread = threading.Thread(target=_spin, args=(self._node_executor,), daemon=True)
         self._node_thread.start()
@@ -144,8 +149,12 @@ class Rig(Client):
     def publisher(self, kind, topic, reliability=ReliabilityPolicy.RELIABLE):
         """Publisher that the node hears."""
         if topic not in self._cameras:
-            self._cameras[topic] = self.node.create_publisher(kind, topic, QoSProfile(depth=50, reliability=reliability))
-            assert wait(lambda: self._cameras[topic].get_subscription_count() > 0), f"nobody listens to {topic}"
+            self._cameras[topic] = self.node.create_publisher(
+                kind, topic, QoSProfile(depth=50, reliability=reliability)
+            )
+            assert wait(lambda: self._cameras[topic].get_subscription_count() > 0), (
+                f"nobody listens to {topic}"
+            )
         return self._cameras[topic]
 
     def show(self, message, topic="image"):
@@ -181,7 +190,10 @@ class Rig(Client):
         """Whether all windows that were handed over are done with, and published."""
         counters = self.session.worker.counters
         done = wait(
-            lambda: counters.windows_in == counters.windows_done + counters.windows_dropped + counters.windows_failed
+            lambda: (
+                counters.windows_in
+                == counters.windows_done + counters.windows_dropped + counters.windows_failed
+            )
         )
         self.session.worker.submit(lambda: None).result(10)  # behind the publishing, on the same thread
         return done

@@ -60,7 +60,9 @@ def test_every_pixel_gets_a_track_with_fewer_queries_than_the_naive_way(rig, cli
     # A track that starts in the last frame: its pixel's point, in the camera of that frame.
     xyz = np.reshape(result.tracks.xyz, (6, count, 3))
     uv = np.reshape(result.tracks.uv, (6, count, 2))[-1]
-    inside = ((uv > 0) & (uv < np.array(SIZE[::-1]) - 1)).all(-1) & (np.reshape(result.tracks.visibility, (6, -1))[-1] > 0.5)
+    inside = ((uv > 0) & (uv < np.array(SIZE[::-1]) - 1)).all(-1) & (
+        np.reshape(result.tracks.visibility, (6, -1))[-1] > 0.5
+    )
     u, v = (uv[inside] + 0.5).T / np.array([[SIZE[1]], [SIZE[0]]])
     import torch
 
@@ -88,7 +90,9 @@ def test_a_wrong_goal_is_aborted_with_a_sentence(client, goal, words):
     assert found.status == GoalStatus.STATUS_ABORTED and words in found.result.message
 
 
-def test_services_are_answered_and_windows_encoded_while_it_runs_and_a_cancel_ends_it(rig, client, monkeypatch):
+def test_services_are_answered_and_windows_encoded_while_it_runs_and_a_cancel_ends_it(
+    rig, client, monkeypatch
+):
     slow_down(rig, monkeypatch)
     windows = rig.session.worker.counters.windows_done
     track = Track(client, stride=1)
@@ -142,4 +146,6 @@ def slow_down(rig, monkeypatch):
     if rig.session.pipeline.history.newest is None:
         rig.play(FRAMES)
     real = tasks.dense_tracks
-    monkeypatch.setattr(tasks, "dense_tracks", lambda *args, **kw: real(*args, **{**kw, "batch_queries": FRAMES}))
+    monkeypatch.setattr(
+        tasks, "dense_tracks", lambda *args, **kw: real(*args, **{**kw, "batch_queries": FRAMES})
+    )

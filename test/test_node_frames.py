@@ -44,8 +44,14 @@ def tell_transforms(rig, moving=()):
         rig._cameras["/tf_static"].publish(TFMessage(transforms=[still]))
         assert wait(lambda: buffer.lookup("base_link", "camera", stamp(0)) is not None)
     for number in moving:
-        edge = conversions.transform_message(TYPES, stamp(number), "odom", "base_link", odom_from_base(number))
-        rig.tell(TFMessage(transforms=[edge]), "/tf", lambda n=number: buffer.lookup("odom", "base_link", stamp(n)) is not None)
+        edge = conversions.transform_message(
+            TYPES, stamp(number), "odom", "base_link", odom_from_base(number)
+        )
+        rig.tell(
+            TFMessage(transforms=[edge]),
+            "/tf",
+            lambda n=number: buffer.lookup("odom", "base_link", stamp(n)) is not None,
+        )
 
 
 def matrix_of(edge):
@@ -126,7 +132,9 @@ def test_a_depth_camera_makes_the_scale_metric():
     try:
         for number in range(2 * FRAMES):
             rig.show(rig.image())
-            v, u = np.meshgrid((np.arange(SIZE[0]) + 0.5) / SIZE[0], (np.arange(SIZE[1]) + 0.5) / SIZE[1], indexing="ij")
+            v, u = np.meshgrid(
+                (np.arange(SIZE[0]) + 0.5) / SIZE[0], (np.arange(SIZE[1]) + 0.5) / SIZE[1], indexing="ij"
+            )
             import torch
 
             queries = Queries.make(torch.from_numpy(u.ravel()), torch.from_numpy(v.ravel()), 0, 0, 0)

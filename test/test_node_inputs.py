@@ -45,7 +45,10 @@ def test_an_unknown_encoding_is_refused_by_name_and_the_stream_goes_on(rig):
 def test_truncated_and_unstamped_images_are_refused(rig):
     for change, words in (
         (lambda image: image.data.pop(), "data is truncated"),
-        (lambda image: setattr(image.header, "stamp", Time()), "header.stamp is zero; the camera driver must stamp"),
+        (
+            lambda image: setattr(image.header, "stamp", Time()),
+            "header.stamp is zero; the camera driver must stamp",
+        ),
         (lambda image: setattr(image.header, "stamp", Time(sec=-4)), "header.stamp is zero"),
         (lambda image: setattr(image, "height", 4_000_000_000), "data is truncated"),
         (lambda image: setattr(image, "width", 0), "0x24 pixels"),
@@ -105,7 +108,9 @@ def test_a_calibration_that_cannot_be_used_is_named_and_images_go_on(rig):
         assert rig.session.newest.intrinsics_known is False
         rig.session.inputs.counters.heard.pop("camera_info")
     rig.tell(
-        conversions.camera_info(TYPES, 0, "camera", SIZE, k), "camera_info", lambda: rig.session.inputs.camera is not None
+        conversions.camera_info(TYPES, 0, "camera", SIZE, k),
+        "camera_info",
+        lambda: rig.session.inputs.camera is not None,
     )
     assert wait(lambda: not trouble(rig, "camera_info"))
 
@@ -114,7 +119,10 @@ def test_silence_names_the_topic_and_what_to_do():
     rig = Rig(image_reliability="reliable", scale__source="odometry")
     try:
         assert wait(lambda: trouble(rig, "image"), PATIENCE + 3)
-        assert "no message on /image for 2 s: nobody publishes it; start the camera, or remap 'image'" in trouble(rig, "image")
+        assert (
+            "no message on /image for 2 s: nobody publishes it; start the camera, or remap 'image'"
+            in trouble(rig, "image")
+        )
         rig.node.create_publisher(Image, "image", 5)
         assert wait(lambda: "1 publisher(s) that send nothing" in trouble(rig, "image"), 5)
     finally:
@@ -124,7 +132,9 @@ def test_silence_names_the_topic_and_what_to_do():
 def test_a_quality_of_service_that_does_not_fit_is_named():
     rig = Rig(image_reliability="reliable")
     try:
-        rig.node.create_publisher(Image, "image", QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
+        rig.node.create_publisher(
+            Image, "image", QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+        )
         assert wait(lambda: rig.session.inputs.counters.mismatched.get("image"), 10)
         assert wait(lambda: "set image_reliability to best_effort" in trouble(rig, "image"), PATIENCE + 3)
     finally:
@@ -172,20 +182,29 @@ def test_parameters_are_refused_over_the_wire_with_field_value_and_range():
             ("window.length", 100_000, ("window.length", "100000", "256")),
             ("window.length", 8.0, ("type",)),
             ("tf.mode", "sideways", ("tf.mode can be set while the node is inactive",)),
-            ("model.checkpoint", "x", ("model.checkpoint needs another network", "unconfigured; it is active now")),
+            (
+                "model.checkpoint",
+                "x",
+                ("model.checkpoint needs another network", "unconfigured; it is active now"),
+            ),
             ("query.queue", 3, ("read-only", "query.queue")),
         ):
             result = change(name, value)
             assert not result.successful and all(word in result.reason for word in words), result.reason
         rig.d4rt.trigger_deactivate()
         result = change("tf.mode", "odom_to_base")
-        assert not result.successful and result.reason == "tf.mode is 'odom_to_base', which needs frames.base; it is empty"
+        assert (
+            not result.successful
+            and result.reason == "tf.mode is 'odom_to_base', which needs frames.base; it is empty"
+        )
         result = change("tf.mode", "sideways")
         assert "it must be one of 'none', 'world_to_camera'" in result.reason
         assert change("points.stride", 2).successful
         rig.d4rt.trigger_activate()
         assert rig.session.settings.points_stride == 2
-        shown = rig.call(DescribeParameters, "describe_parameters", names=["points.min_confidence"]).descriptors[0]
+        shown = rig.call(
+            DescribeParameters, "describe_parameters", names=["points.min_confidence"]
+        ).descriptors[0]
         assert shown.description and shown.floating_point_range[0].to_value == 1.0
     finally:
         rig.close()

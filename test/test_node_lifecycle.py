@@ -81,9 +81,14 @@ def test_a_configuration_that_fails_says_why_and_can_be_tried_again(tmp_path):
         assert rig.d4rt.state_label == "unconfigured" and rig.d4rt.model is None
         assert "nothing.safetensors: no weights here" in rig.d4rt.load_problem
         assert wait(
-            lambda: any("nothing.safetensors" in status.message for array in heard for status in array.status), 5
+            lambda: any(
+                "nothing.safetensors" in status.message for array in heard for status in array.status
+            ),
+            5,
         )
-        assert rig.d4rt.trigger_configure() == TransitionCallbackReturn.SUCCESS and rig.d4rt.load_problem == ""
+        assert (
+            rig.d4rt.trigger_configure() == TransitionCallbackReturn.SUCCESS and rig.d4rt.load_problem == ""
+        )
     finally:
         rig.close()
 
@@ -92,7 +97,12 @@ def test_checkpoints_that_are_missing_truncated_or_of_another_network_are_named(
     whole = tmp_path / "whole.safetensors"
     torch.manual_seed(0)
     save_weights(D4RT(TINY), whole)
-    values = {**defaults(), "model.checkpoint": str(whole), "model.device": "cpu", "model.precision": "float32"}
+    values = {
+        **defaults(),
+        "model.checkpoint": str(whole),
+        "model.device": "cpu",
+        "model.precision": "float32",
+    }
     assert load_network(values).config == TINY
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(whole.read_bytes()[:-100])

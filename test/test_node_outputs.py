@@ -1,4 +1,4 @@
-"""What the node publishes, against a room whose geometry is known; and that it computes nothing for nobody."""
+"""What the node publishes, against a room that is known; and that it computes nothing for nobody."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ LAST = FRAMES - 1
 @pytest.fixture(scope="module")
 def heard():
     """One message of every output, after the first window."""
-    rig = Rig(RoomModel(balls=BALLS), tf__mode="world_to_camera")
+    rig = Rig(RoomModel(balls=BALLS), tf__mode="world_to_camera", points__stride=4)
     kinds = {
         "depth/image": Image,
         "depth/camera_info": CameraInfo,
@@ -50,7 +50,9 @@ def room():
 
 
 def depth_of_room():
-    v, u = np.meshgrid((np.arange(SIZE[0]) + 0.5) / SIZE[0], (np.arange(SIZE[1]) + 0.5) / SIZE[1], indexing="ij")
+    v, u = np.meshgrid(
+        (np.arange(SIZE[0]) + 0.5) / SIZE[0], (np.arange(SIZE[1]) + 0.5) / SIZE[1], indexing="ij"
+    )
     import torch
 
     queries = Queries.make(torch.from_numpy(u.ravel()), torch.from_numpy(v.ravel()), LAST, LAST, LAST)
@@ -58,7 +60,7 @@ def depth_of_room():
 
 
 def world_pose(number):
-    """Where the camera is by the room: position in the axes of the first camera, turned to x forward, z up."""
+    """Where the camera is by the room: axes of the first camera, turned to x forward, z up."""
     poses = camera_path(np.array([stamp(0), stamp(number)]) / 1e9)
     moved = (np.linalg.inv(poses[0]) @ poses[1])[:3, 3]
     return np.array([moved[2], -moved[0], -moved[1]])

@@ -23,8 +23,8 @@ from d4rt_ros.model import D4RT, ModelConfig, save_weights
 from d4rt_ros.node.node import D4RTNode
 from d4rt_ros.srv import Query
 
-TINY = ModelConfig(frames=4, image_size=(16, 16), vit_width=16, vit_heads=2, vit_depth=1, dec_width=16, dec_heads=2,
-                   dec_depth=1, uv_bands=2, rgb_patch=3)  # fmt: skip
+TINY = ModelConfig(frames=4, image_size=(16, 16), vit_width=16, vit_heads=2, vit_depth=1, dec_width=16,
+                   dec_heads=2, dec_depth=1, uv_bands=2, rgb_patch=3)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,13 @@ def node(domain, *settings):
     """The node's process; ended if the test did not."""
     parameters = [word for setting in settings for word in ("-p", setting)]
     process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from d4rt_ros.node import main; sys.exit(main())", "--ros-args", *parameters],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from d4rt_ros.node import main; sys.exit(main())",
+            "--ros-args",
+            *parameters,
+        ],
         env={**os.environ, "ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from node_rig import FRAMES, RoomModel, Rig, points, stamp, time_of, wait, xyz_of
+from node_rig import FRAMES, Rig, RoomModel, points, stamp, time_of, wait, xyz_of
 from room import SIZE, Ball, Room, camera_path
 from std_srvs.srv import SetBool, Trigger
 
@@ -74,11 +74,23 @@ def test_one_stamp_or_none_stands_for_all(rig):
         ({"u": [float("nan")], "v": [1.0]}, r"u\[0\] is nan, outside the image"),
         ({"u": [1.0, 2.0], "v": [1.0]}, "u has 2 values and v has 1"),
         ({"u": [], "v": []}, "no point is asked for"),
-        ({"u": [1.0], "v": [1.0], "source": [1, 2]}, "source has 2 stamps for 1 points; 0, 1 or 1 are allowed"),
-        ({"u": [1.0], "v": [1.0], "target": [5]}, r"stamp 0.000000005 is not in a held window; held are 1 windows from 1.0000"),
-        ({"u": [1.0], "v": [1.0], "camera": [stamp(0) + 1]}, "is not that of a held frame, the nearest is 1.000000000"),
+        (
+            {"u": [1.0], "v": [1.0], "source": [1, 2]},
+            "source has 2 stamps for 1 points; 0, 1 or 1 are allowed",
+        ),
+        (
+            {"u": [1.0], "v": [1.0], "target": [5]},
+            r"stamp 0.000000005 is not in a held window; held are 1 windows from 1.0000",
+        ),
+        (
+            {"u": [1.0], "v": [1.0], "camera": [stamp(0) + 1]},
+            "is not that of a held frame, the nearest is 1.000000000",
+        ),
         ({"u": [1.0], "v": [1.0], "camera": [-5]}, "stamp -0.000000005 is not in a held window"),
-        ({"u": [1.0] * 100_001, "v": [1.0] * 100_001}, "100001 points are asked for; query.max_points allows 1 to 100000"),
+        (
+            {"u": [1.0] * 100_001, "v": [1.0] * 100_001},
+            "100001 points are asked for; query.max_points allows 1 to 100000",
+        ),
     ],
 )
 def test_a_wrong_query_is_refused_in_a_sentence(rig, request_fields, words):
@@ -110,7 +122,9 @@ def test_points_are_tracked_over_a_span(rig, frame):
     wanted = np.stack([truth(source, k, last).xyz.numpy() for k in range(first, last + 1)])
     if frame == "world":
         poses = camera_path(np.array([stamp(0), stamp(last)]) / 1e9)
-        optical = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # world: x forward, z up
+        optical = np.array(
+            [[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]]
+        )  # world: x forward, z up
         matrix = optical @ np.linalg.inv(poses[0]) @ poses[1]
         wanted = wanted @ matrix[:3, :3].T + matrix[:3, 3]
     assert tracks.header.frame_id == ("world" if frame == "world" else "camera")
@@ -122,11 +136,15 @@ def test_a_span_that_runs_backwards_and_an_unknown_frame_are_refused(rig):
     answer = rig.call(TrackPoints, "track_points", u=[1.0], v=[1.0], start=time_of(5), end=time_of(2))
     assert not answer.success and "is after end" in answer.message
     answer = rig.call(TrackPoints, "track_points", u=[1.0], v=[1.0], frame="map")
-    assert not answer.success and "frame is 'map'; it must be 'camera' (or empty) or 'world'" in answer.message
+    assert (
+        not answer.success and "frame is 'map'; it must be 'camera' (or empty) or 'world'" in answer.message
+    )
 
 
 def test_depth_of_a_frame_at_any_size(rig):
-    room_depth = room().decode(Queries.make(0.5 / 4, 0.5 / 3, 2, 2, 2).apply(lambda x: x.reshape(1))).xyz[0, 2]
+    room_depth = (
+        room().decode(Queries.make(0.5 / 4, 0.5 / 3, 2, 2, 2).apply(lambda x: x.reshape(1))).xyz[0, 2]
+    )
     answer = rig.call(GetDepth, "get_depth", stamp=time_of(2), width=4, height=3)
     assert answer.success, answer.message
     depth = conversions.depth_array(answer.depth)
@@ -152,7 +170,9 @@ def test_depth_at_pixels(rig):
 
 
 def test_a_cloud_of_a_span_lies_on_the_walls_of_the_room(rig):
-    answer = rig.call(GetPointCloud, "get_point_cloud", start=time_of(0), end=time_of(3), stride=4, frame="world")
+    answer = rig.call(
+        GetPointCloud, "get_point_cloud", start=time_of(0), end=time_of(3), stride=4, frame="world"
+    )
     assert answer.success, answer.message
     assert answer.points.width == 4 * 6 * 8 and answer.points.header.frame_id == "world"
     near = rig.call(GetPointCloud, "get_point_cloud", start=time_of(2), end=time_of(2), stride=8)
@@ -167,7 +187,9 @@ def test_a_cloud_of_a_span_lies_on_the_walls_of_the_room(rig):
 def test_the_camera_is_where_it_was(rig):
     answer = rig.call(GetCamera, "get_camera", start=time_of(0))
     assert answer.success, answer.message
-    assert [conversions.stamp_ns(one.header.stamp) for one in answer.poses] == [stamp(k) for k in range(FRAMES)]
+    assert [conversions.stamp_ns(one.header.stamp) for one in answer.poses] == [
+        stamp(k) for k in range(FRAMES)
+    ]
     poses = camera_path(np.array([stamp(k) for k in range(FRAMES)]) / 1e9)
     moved = np.linalg.inv(poses[0]) @ poses[-1]
     last = answer.poses[-1].pose.position
@@ -185,11 +207,15 @@ def test_followed_points_keep_their_ids_until_they_are_given_up(rig):
     rig.play(4)
     assert wait(lambda: heard) and set(first.ids) <= set(heard[-1].ids)
     refused = rig.call(UnfollowPoints, "unfollow_points", ids=[first.ids[0], 4_000_000_000])
-    assert not refused.success and "ids has 4000000000, which is not followed; 2 points are" in refused.message
+    assert (
+        not refused.success and "ids has 4000000000, which is not followed; 2 points are" in refused.message
+    )
     left = rig.call(UnfollowPoints, "unfollow_points", ids=[first.ids[0]])
     assert list(left.ids) == [first.ids[1]]
     rig.play(4)
-    assert wait(lambda: len(heard) > 1) and first.ids[0] not in heard[-1].ids and first.ids[1] in heard[-1].ids
+    assert (
+        wait(lambda: len(heard) > 1) and first.ids[0] not in heard[-1].ids and first.ids[1] in heard[-1].ids
+    )
     assert list(rig.call(UnfollowPoints, "unfollow_points").ids) == []
 
 

@@ -31,13 +31,21 @@ def test_every_setting_of_the_stream_is_a_parameter():
     ("name", "value", "words"),
     [
         ("window.length", 7, "window.length is 7; it must be even, from 2 to 256"),
-        ("window.length", 300, "window.length is 300; it must be 2 to 256, or 0: as many as the network was made for"),
+        (
+            "window.length",
+            300,
+            "window.length is 300; it must be 2 to 256, or 0: as many as the network was made for",
+        ),
         ("window.length", 8.0, "window.length is 8.0; it must be a whole number"),
         ("window.max_gap", 0.0, "window.max_gap is 0.0; it must be 0.001 to 3600"),
         ("window.max_gap", float("nan"), "window.max_gap is nan; it must be 0.001 to 3600"),
         ("points.min_confidence", -0.1, "points.min_confidence is -0.1; it must be 0 to 1"),
         ("points.min_confidence", 1, "points.min_confidence is 1; it must be a number (with a point)"),
-        ("tf.mode", "map", "tf.mode is 'map'; it must be one of 'none', 'world_to_camera', 'odom_to_base', 'map_to_odom'"),
+        (
+            "tf.mode",
+            "map",
+            "tf.mode is 'map'; it must be one of 'none', 'world_to_camera', 'odom_to_base', 'map_to_odom'",
+        ),
         ("tf.mode", "odom_to_base", "tf.mode is 'odom_to_base', which needs frames.base; it is empty"),
         ("model.precision", "int8", "model.precision is 'int8'; it must be one of 'auto', 'float32'"),
         ("autostart", 1, "autostart is 1; it must be true or false"),
@@ -51,7 +59,9 @@ def test_wrong_values_are_refused_with_field_value_and_range(name, value, words)
 def test_values_are_checked_together():
     values = {**defaults(), "window.length": 8, "window.stride": 10}
     assert refusal(values) == "window.stride is 10; it must be at most window.length, which is 8"
-    with pytest.raises(ValueError, match="window.length is 12, but the network of model.checkpoint 'builtin' takes at most 8"):
+    with pytest.raises(
+        ValueError, match="window.length is 12, but the network of model.checkpoint 'builtin' takes at most 8"
+    ):
         stream_settings({**defaults(), "window.length": 12}, 8)
 
 

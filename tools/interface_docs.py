@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/ROS.md and config/d4rt.yaml from the code: python tools/interface_docs.py. A test compares them."""
+"""Writes docs/ROS.md and config/d4rt.yaml from the code: python tools/interface_docs.py."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def calls(entries: dict[str, tuple[str, str]]) -> str:
             kinds = ("Request", "Response") if "/srv/" in kind else ("Goal", "Result", "Feedback")
             lines += [f"- {what}: `{section}`" for what, section in zip(kinds, fields(kind))]
             package, folder, message = kind.split("/")
-            lines += [f"- Units, frames and what a zero means: [{message}](../{folder}/{message}.{folder})", ""]
+            lines += [
+                f"- Units, frames and what a zero means: [{message}](../{folder}/{message}.{folder})",
+                "",
+            ]
         parts.append("\n".join(lines))
     return "\n".join(parts)
 
@@ -57,18 +60,29 @@ def markdown() -> str:
         for name, (kind, _) in TOPICS.items()
     ]
     outputs.append(
-        ["`/diagnostics`", "diagnostic_msgs/msg/DiagnosticArray", "State of stream and model; what is missing."]
+        [
+            "`/diagnostics`",
+            "diagnostic_msgs/msg/DiagnosticArray",
+            "State of stream and model; what is missing.",
+        ]
     )
     rows = [
-        [f"`{one.name}`", one.kind, f"`{one.default!r}`".replace("'", '"'), one.allowed, WHEN[one.change], one.description]
+        [
+            f"`{one.name}`",
+            one.kind,
+            f"`{one.default!r}`".replace("'", '"'),
+            one.allowed,
+            WHEN[one.change],
+            one.description,
+        ]
         for one in parameters.TABLE
     ]
     return f"""# The node's interface
 
-Generated from the code by `python tools/interface_docs.py`; a test keeps it current. Names with `~/` are private:
-`/d4rt/...` for a node named `d4rt` without a namespace. Lengths are in metres where a source of scale is set and
-found (`metric`), else in units of the scene. Pixels are those of the image as published, the centre of the first
-one at (0, 0).
+Generated from the code by `python tools/interface_docs.py`; a test keeps it current. Names with `~/` are
+private: `/d4rt/...` for a node named `d4rt` without a namespace. Lengths are in metres where a source of
+scale is set and found (`metric`), else in units of the scene. Pixels are those of the image as published, the
+centre of the first one at (0, 0).
 
 ## Topics in
 
@@ -84,8 +98,8 @@ Reliable, keep last 5. Everything but odometry and /tf is computed only while so
 
 ## Services
 
-Every response begins with `success` and `message`, a sentence that names the field, the value and what is allowed,
-and says which window answered. A zero stamp means the newest frame.
+Every response begins with `success` and `message`, a sentence that names the field, the value and what is
+allowed, and says which window answered. A zero stamp means the newest frame.
 
 {calls(interface.SERVICES)}
 ## Action

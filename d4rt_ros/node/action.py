@@ -1,4 +1,4 @@
-"""The action ~/track_all: a track for every pixel of a window, with progress, and ended by a cancel at any time."""
+"""The action ~/track_all: a track for every pixel of a window, with progress; a cancel ends it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from d4rt_ros import conversions, tasks
 from d4rt_ros.action import TrackAll
 from d4rt_ros.node.messages import RclpyMessages
-from d4rt_ros.node.requests import Refused, coordinates, find_span
+from d4rt_ros.node.requests import Refused, coordinates, find_span, scene_of
 from d4rt_ros.node.services import EXPECTED, check_confidence, tracks_of
 from d4rt_ros.node.session import Session
 
@@ -25,7 +25,7 @@ BATCH_ON_GPU, BATCH_ON_CPU = 16_384, 2_048  # queries between two turns of windo
 
 
 class TrackAllAction:
-    """Creates the action on the node. A goal ends as succeeded, canceled or aborted with a sentence, always."""
+    """Creates the action on the node. Every goal ends: succeeded, canceled, or aborted with a sentence."""
 
     def __init__(self, node: D4RTNode) -> None:
         """Create it."""
@@ -93,12 +93,12 @@ class TrackAllAction:
 
         found = session.worker.submit(
             lambda: tasks.dense_tracks(
-                span.result.scene,
+                scene_of(span.result),
                 list(span.frames),
                 "world",
                 span.last,
                 stride,
-                batch_queries=BATCH_ON_GPU if span.result.scene.device.type == "cuda" else BATCH_ON_CPU,
+                batch_queries=BATCH_ON_GPU if scene_of(span.result).device.type == "cuda" else BATCH_ON_CPU,
                 progress=report,
                 cancelled=cancelled,
             ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+import array as arrays
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -30,25 +30,25 @@ def message_class(name: str) -> Any:
 
 
 class RclpyMessages:
-    """Messages of rclpy. Its fast way into a numeric field is an ``array.array``; lists and numpy are slow."""
+    """Messages of rclpy. Fast into a numeric field is ``array.array``; lists and numpy are slow."""
 
     def make(self, name: str, /, **fields: Any) -> Any:
         """A message of type ``name``; fields not given keep the message's defaults."""
-        arrays = {key: value for key, value in fields.items() if isinstance(value, array)}
-        message = message_class(name)(**{key: value for key, value in fields.items() if key not in arrays})
-        for key, value in arrays.items():
+        fast = {key: value for key, value in fields.items() if isinstance(value, arrays.array)}
+        message = message_class(name)(**{key: value for key, value in fields.items() if key not in fast})
+        for key, value in fast.items():
             # From Kilted on the constructor and the property each copy an array; its slot takes it as it is.
             setattr(message, f"_{key}", value)
             if getattr(message, key) is not value:
                 setattr(message, key, value)
         return message
 
-    def array(self, typecode: str, values: np.ndarray, /) -> array[Any]:
+    def array(self, typecode: str, values: np.ndarray, /) -> arrays.array[Any]:
         """The values, flat; ``values`` already has the type that ``typecode`` names."""
-        field = array(typecode)
-        field.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+        field = arrays.array(typecode)
+        field.frombytes(np.ascontiguousarray(values).data.cast("B"))
         return field
 
-    def buffer(self, size: int, /) -> array[int]:
+    def buffer(self, size: int, /) -> arrays.array[int]:
         """Zero bytes to be written through ``memoryview``."""
-        return array("B", [0]) * size
+        return arrays.array("B", [0]) * size

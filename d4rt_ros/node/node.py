@@ -1,4 +1,4 @@
-"""The lifecycle node `d4rt`: configure loads the network, activate subscribes, cleanup gives the memory back."""
+"""The lifecycle node `d4rt`: configure loads the network, activate subscribes, cleanup frees memory."""
 
 from __future__ import annotations
 

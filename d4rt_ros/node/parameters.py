@@ -1,7 +1,7 @@
 """Every parameter of the node, declared once: name, default, range, description, and when it may be changed.
 
-Needs no ROS. declare.py gives this table to rclpy, and config/d4rt.yaml and docs/ROS.md are generated from it.
-Numbers and their ranges are those of ``StreamSettings``.
+Needs no ROS. declare.py gives this table to rclpy, and config/d4rt.yaml and docs/ROS.md are generated from
+it. Numbers and their ranges are those of ``StreamSettings``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from d4rt_ros.model.precision import PRECISIONS
 from d4rt_ros.outputs import TF_MODES
@@ -16,7 +17,7 @@ from d4rt_ros.stream import RANGES, SCALE_SOURCES, StreamSettings
 
 Value = bool | int | float | str
 
-_SETTINGS = {field.name: field.default for field in fields(StreamSettings)}
+_SETTINGS: dict[str, Any] = {field.name: field.default for field in fields(StreamSettings)}
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Parameter:
         high: greatest number allowed.
         choices: strings allowed; empty: any.
         zero: meaning of 0 where 0 is allowed below ``low``; empty where it is not.
-        change: when it may be changed: ``inactive`` (not while active), ``unconfigured`` (only then, since the
-            network depends on it) or only at ``start``.
+        change: when it may be changed: ``inactive`` (not while active), ``unconfigured`` (only then, since
+            the network depends on it) or only at ``start``.
         setting: field of StreamSettings that it fills; empty if none.
     """
 
@@ -104,7 +105,8 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "model.checkpoint",
         "builtin",
-        "Weights: 'builtin', or the path of a .safetensors file, of a folder of its parts, or of an OpenD4RT .ckpt file.",
+        "Weights: 'builtin', or the path of a .safetensors file, of a folder of its parts, or of an "
+        "OpenD4RT .ckpt file.",
         change="unconfigured",
     ),
     Parameter(
@@ -116,7 +118,8 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "model.precision",
         "auto",
-        "Number format of the network's matrix products; 'auto' takes the fastest one that the device is good at.",
+        "Number format of the network's matrix products; 'auto' takes the fastest one that the device is "
+        "good at.",
         choices=("auto", *PRECISIONS),
         change="unconfigured",
     ),
@@ -138,7 +141,8 @@ TABLE: tuple[Parameter, ...] = (
     _stream("points.stride", "Pixels from one point of the clouds to the next, in both directions."),
     _stream(
         "points.min_confidence",
-        "Depths and points of lower confidence are left out (NaN in depth images). Also the default of services.",
+        "Depths and points of lower confidence are left out (NaN in depth images). Also the default of "
+        "services.",
     ),
     _stream(
         "dynamic.min_speed",
@@ -155,12 +159,14 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "frames.base",
         "",
-        "Name of the robot's base frame: odometry is then of it, through /tf. Empty: odometry is of the camera.",
+        "Name of the robot's base frame: odometry is then of it, through /tf. Empty: odometry is of the "
+        "camera.",
     ),
     Parameter(
         "tf.mode",
         "none",
-        "Transform that is broadcast: none; frames.world to the camera; frames.world to frames.base as an odometry "
+        "Transform that is broadcast: none; frames.world to the camera; frames.world to frames.base as an "
+        "odometry "
         "source; or frames.world to the odometry frame as a localizer does (REP-105).",
         choices=TF_MODES,
     ),
@@ -169,7 +175,8 @@ TABLE: tuple[Parameter, ...] = (
     ),
     _stream(
         "scale.source",
-        "What makes lengths metric: nothing; a fixed factor; the topic depth; or the camera's motion in frames.odom.",
+        "What makes lengths metric: nothing; a fixed factor; the topic depth; or the camera's motion in "
+        "frames.odom.",
     ),
     _stream("scale.value", "Metres per unit of the network, for scale.source fixed."),
     _stream("query.max_points", "Points that one request may ask for at most."),
@@ -183,14 +190,16 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "image_reliability",
         "best_effort",
-        "Quality of service of the camera's topics: best_effort hears every publisher; reliable loses no large image, "
+        "Quality of service of the camera's topics: best_effort hears every publisher; reliable loses no "
+        "large image, "
         "but hears reliable publishers only.",
         choices=("best_effort", "reliable"),
     ),
     Parameter(
         "image_rectified",
         False,
-        "The images had their lens distortion taken out before (image_rect): camera_info is then used without it.",
+        "The images had their lens distortion taken out before (image_rect): camera_info is then used "
+        "without it.",
     ),
     Parameter(
         "autostart", True, "Configure and activate at start, without a lifecycle manager.", change="start"
@@ -234,7 +243,8 @@ def stream_settings(values: Mapping[str, Value], model_frames: int) -> StreamSet
     stride = int(chosen["window_stride"]) or max(length // 2, 1)
     if length > model_frames:
         raise ValueError(
-            f"window.length is {length}, but the network of model.checkpoint '{values['model.checkpoint']}' takes at "
+            f"window.length is {length}, but the network of model.checkpoint "
+            f"'{values['model.checkpoint']}' takes at "
             f"most {model_frames} frames; set it to 0 or to an even number from 2 to {model_frames}"
         )
     return StreamSettings(**{**chosen, "window_length": length, "window_stride": stride})  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import torch
 
 from d4rt_ros import conversions
 from d4rt_ros.camera import Camera
+from d4rt_ros.model import SceneLike
 from d4rt_ros.node.session import Session
 from d4rt_ros.stream import WindowResult
 
@@ -72,21 +73,27 @@ def find_pixels(
     """Pixels of the published image to coordinates of the undistorted one that the network saw.
 
     Returns:
-        u [N] and v [N] float32 in 0..1, and [N] bool: False where the lens moves a pixel out of the undistorted
-        image, so that its point was not seen and cannot be answered for.
+        u [N] and v [N] float32 in 0..1, and [N] bool: False where the lens moves a pixel out of the
+        undistorted image, so that its point was not seen and cannot be answered for.
 
     Raises:
         ValueError: pixels outside the image, not finite, or arrays of unequal length.
     """
     uv = conversions.pixels_to_uv(u, v, result.image_size)
     camera = camera_of(session, result)
-    seen = np.ones(len(uv), bool)
+    seen: np.ndarray = np.ones(len(uv), bool)
     if camera is not None:
         uv = camera.to_undistorted(uv)
-        seen = ((uv >= 0) & (uv <= 1)).all(axis=-1)  # False for NaN
+        seen = np.asarray(((uv >= 0) & (uv <= 1)).all(axis=-1))  # False for NaN
         uv = np.where(seen[:, None], uv, 0.5)
-    values = torch.from_numpy(np.ascontiguousarray(uv.T, np.float32)).to(result.scene.device)  # type: ignore[union-attr]
+    values = torch.from_numpy(np.ascontiguousarray(uv.T, np.float32)).to(scene_of(result).device)
     return values[0], values[1], seen
+
+
+def scene_of(result: WindowResult) -> SceneLike:
+    """The encoded window of a held result."""
+    assert result.scene is not None  # History holds no others
+    return result.scene
 
 
 def camera_of(session: Session, result: WindowResult) -> Camera | None:

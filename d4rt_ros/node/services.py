@@ -9,6 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from rclpy.callback_groups import ReentrantCallbackGroup
 
 from d4rt_ros import conversions, tasks
@@ -23,6 +24,7 @@ from d4rt_ros.node.requests import (
     find_pixels,
     find_span,
     moved,
+    scene_of,
 )
 from d4rt_ros.node.session import Session
 from d4rt_ros.outputs import published_pixels
@@ -45,7 +47,10 @@ class Services:
         self._limit, self._running, self._lock = int(node.values["query.queue"]), 0, threading.Lock()
         for name, (kind, _) in SERVICES.items():
             node.create_service(
-                message_class(kind), f"~/{name}", self._handler(getattr(self, f"_{name}")), callback_group=self._group
+                message_class(kind),
+                f"~/{name}",
+                self._handler(getattr(self, f"_{name}")),
+                callback_group=self._group,
             )
 
     def _handler(self, work: Callable[[Session, Any, Any], None]) -> Callable[[Any, Any], Any]:
@@ -79,7 +84,8 @@ class Services:
         with self._lock:
             if self._running >= self._limit:
                 raise QueueFull(
-                    f"{self._running} requests are waiting already, query.queue allows {self._limit}; ask again later"
+                    f"{self._running} requests are waiting already, query.queue allows {self._limit}; ask "
+                    "again later"
                 )
             self._running += 1
 
@@ -109,10 +115,9 @@ class Services:
         )
         u, v, seen = find_pixels(session, request.u, request.v, result)
         source, target, camera = (np.broadcast_to(one, count).copy() for one in times)
-        queries = Queries.make(
-            u, v, *(u.new_tensor(one, dtype=int).long() for one in (source, target, camera))
-        )
-        answers = self._wait(session.worker.submit_decode(result.scene, queries))
+        t_src, t_tgt, t_cam = (torch.from_numpy(one).to(u.device) for one in (source, target, camera))
+        queries = Queries.make(u, v, t_src, t_tgt, t_cam)
+        answers = self._wait(session.worker.submit_decode(scene_of(result), queries))
         columns = answer_columns(answers, seen, result.scale)
         columns["u_v"] = published_pixels(columns["u_v"], result.image_size, camera_of(session, result))
         columns["u_v"][~seen] = np.nan
@@ -132,7 +137,7 @@ class Services:
         u, v, seen = find_pixels(session, request.u, request.v, result)
 
         def track() -> tasks.PointTracks:
-            return tasks.tracks(result.scene, u, v, span.at, list(span.frames), "world", span.last)
+            return tasks.tracks(scene_of(result), u, v, span.at, list(span.frames), "world", span.last)
 
         found = self._wait(session.worker.submit(track))
         response.tracks = tracks_of(self._types, session, found, result, frame_id, to_frame, seen=seen)
@@ -146,12 +151,13 @@ class Services:
         if len(request.u) or len(request.v):
             if request.width or request.height:
                 raise Refused(
-                    f"width is {request.width} and height is {request.height}; both must be 0 where u and v are given"
+                    f"width is {request.width} and height is {request.height}; both must be 0 where u and "
+                    "v are given"
                 )
             check_points(session, "u", len(request.u))
             u, v, seen = find_pixels(session, request.u, request.v, result)
             found = self._wait(
-                session.worker.submit(lambda: tasks.depth_at(result.scene, frame, u, v, least))
+                session.worker.submit(lambda: tasks.depth_at(scene_of(result), frame, u, v, least))
             )
             depths = np.where(seen, found.with_nan().cpu().numpy() * result.scale, np.nan).astype(np.float32)
             response.depths = self._types.array("f", depths)
@@ -163,7 +169,9 @@ class Services:
             size = result.image_size
         elif size != tuple(result.image_size):
             check_points(session, "width times height", size[0] * size[1])
-        found = self._wait(session.worker.submit(lambda: tasks.depth_map(result.scene, frame, size, least)))
+        found = self._wait(
+            session.worker.submit(lambda: tasks.depth_map(scene_of(result), frame, size, least))
+        )
         depth = (found.with_nan().float().cpu().numpy() * result.scale).astype(np.float32)
         at = result.stamps[frame], result.frame_id
         response.depth = conversions.depth_image(self._types, *at, depth)
@@ -184,7 +192,7 @@ class Services:
         frame_id, to_frame = coordinates(request.frame, session, result, span.last)
         found = self._wait(
             session.worker.submit(
-                lambda: tasks.point_cloud(result.scene, list(span.frames), stride, span.last, least)
+                lambda: tasks.point_cloud(scene_of(result), list(span.frames), stride, span.last, least)
             )
         )
         xyz = moved(found.xyz.cpu().numpy() * result.scale, to_frame)
@@ -268,7 +276,7 @@ def check_confidence(asked: float, session: Session) -> float:
 
 
 def answer_columns(answers: Answers, seen: np.ndarray, scale: float) -> dict[str, np.ndarray]:
-    """Answers to columns of a point cloud, in the result's units; NaN and confidence 0 where there is none."""
+    """Answers to columns of a point cloud, in the result's units; NaN where there is none."""
     part = {name: getattr(answers, name).float().cpu().numpy() for name in vars(answers)}
     sound = seen & np.isfinite(part["xyz"]).all(-1) & np.isfinite(part["confidence"])
     lost = ~sound

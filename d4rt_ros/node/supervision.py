@@ -21,7 +21,8 @@ class Supervision:
     """Looks at the inputs of an active node; logs each new trouble once, and its end.
 
     Attributes:
-        troubles: what is wrong now, a sentence by subject (``image``, ``camera_info``, ``depth``, ``tf``, ``clock``).
+        troubles: what is wrong now, a sentence by subject (``image``, ``camera_info``, ``depth``, ``tf``,
+            ``clock``).
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class Supervision:
                 else "its publisher's quality of service does not fit (`ros2 topic info -v` shows it)"
             )
         return start + (
-            f"it has {publishers} publisher(s) that send nothing, or whose messages are lost on the way; look with "
+            f"it has {publishers} publisher(s) that send nothing, or whose messages are lost on the way; "
+            "look with "
             f"`ros2 topic hz {topic}`"
         )
 
@@ -115,4 +117,7 @@ class Supervision:
             return ""
         if clock.now().nanoseconds or now - self._since < PATIENCE:
             return ""
-        return f"use_sim_time is true, but nothing arrives on /clock for {PATIENCE:.0f} s; start the bag with --clock"
+        return (
+            f"use_sim_time is true, but nothing arrives on /clock for {PATIENCE:.0f} s; "
+            "start the bag with --clock"
+        )
