@@ -172,3 +172,13 @@ def test_log_depth_ignores_scale_and_counts_ratios() -> None:
 def test_masked_mean_of_nothing_is_zero() -> None:
     value = masked_mean(torch.full((1, 3), torch.nan), torch.zeros(1, 3, dtype=torch.bool))
     assert float(value) == 0.0
+
+
+def test_points_far_outside_the_image_do_not_teach_uv() -> None:
+    truth = a_truth(1, 4)
+    truth.uv[0, 0] = torch.tensor([14.0, 0.5])
+    raw = perfect(a_truth(1, 4, seed=2))
+    raw["uv"] = raw["uv"].clone().requires_grad_()
+    total, _ = d4rt_loss(raw, truth, LossWeights())
+    (gradient,) = torch.autograd.grad(total, [raw["uv"]])
+    assert bool((gradient[0, 0] == 0).all()) and bool((gradient[0, 1:] != 0).all())

@@ -16,8 +16,10 @@ _NOT_HIDDEN = ("_embed.", "heads.", "aspect_ratio_proj.0", "uv_proj", "patch_pro
 def build_optimisers(model: nn.Module, settings: OptimiserSettings) -> list[torch.optim.Optimizer]:
     """Muon over hidden matrices and AdamW over the rest, or AdamW alone; every group keeps its base rate.
 
-    Norms, biases and embeddings do not decay.
+    Norms, biases and embeddings do not decay. Raises ValueError where torch is too old to have Muon.
     """
+    if settings.kind == "muon" and not hasattr(torch.optim, "Muon"):
+        raise ValueError(f"optimiser.kind muon needs torch 2.9, this is {torch.__version__}: take adamw")
     hidden: list[Tensor] = []
     matrices: list[Tensor] = []
     others: list[Tensor] = []
