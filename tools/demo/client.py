@@ -25,6 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 FIRST_WINDOWS = 8  # watched before services are called
 LAST_WINDOWS = 20  # watched in all before the pictures are made
 PATIENCE = 180.0  # seconds for the node to load its network and encode the first window
+SILENCE = 60.0  # seconds for the next window
 
 
 def main() -> int:
@@ -35,69 +36,71 @@ def main() -> int:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # SIGTERM ends it at once
     node = rclpy.create_node("demo_client")
     started = time.monotonic()
-    windows: list[int] = []
 
-    def on_window(stamp: int, latency: float) -> None:
-        windows.append(stamp)
-        print(
-            f"{time.monotonic() - started:6.1f} s  window {len(windows):3d}   latency {latency:5.2f} s",
-            flush=True,
-        )
+    def on_window(number: int, latency: float) -> None:
+        passed = time.monotonic() - started
+        print(f"{passed:6.1f} s  window {number:3d}   latency {latency:5.2f} s", flush=True)
 
     listener = Listener(node, folder / "outputs", on_window)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor,), daemon=True)
-    spinner.start()
+    threading.Thread(target=_spin, args=(executor,), daemon=True).start()
     caller = Caller(node, listener)
+    problem = ""
     try:
-        listener.wait_for(lambda: bool(windows or listener.trouble), PATIENCE)
-        _expect(bool(windows), listener.trouble or "the node published no depth", listener)
-        _expect(
-            listener.wait_for(lambda: len(windows) >= FIRST_WINDOWS, 60.0),
-            "the node stopped publishing",
-            listener,
-        )
-        for call in (*FIRST_CALLS, "track_all"):
-            caller.run(call)
-        _expect(
-            listener.wait_for(lambda: len(windows) >= LAST_WINDOWS, 60.0),
-            "the node stopped publishing",
-            listener,
-        )
-        made = save_pictures(listener.seen, folder, listener.metric)
-        caller.run("pause")
-        caller.run("reset")
-        count = len(windows)
-        _expect(
-            listener.wait_for(lambda: len(windows) > count + 1, 30.0),
-            "after reset the node published nothing",
-            listener,
-        )
-        silent = listener.unheard()
-        _expect(not silent, f"nothing came on {', '.join(silent)}", listener)
-        time.sleep(1.1)  # the diagnostics of this very moment
-        listener.close()
-        recorded = check_bag(folder / "outputs")
+        made, recorded = converse(caller, listener, folder)
+        empty = [name for name, good in made.items() if not good]
+        problem = f"nothing to show in {', '.join(empty)}" if empty else ""
     except KeyboardInterrupt:
         return 130
-    except NoAnswer as problem:
-        print(f"demo failed: {problem}", file=sys.stderr, flush=True)
-        _report(caller, listener, len(windows))
-        return 1
+    except NoAnswer as error:
+        problem = str(error)
     finally:
         executor.shutdown(timeout_sec=2.0)
         rclpy.try_shutdown()
-    _report(caller, listener, len(windows))
+    _report(caller, listener)
+    if problem:
+        print(f"\ndemo failed: {problem}", flush=True)
+        return 1
     print(
         f"\n{folder}/outputs: {sum(recorded.values())} messages on {len(recorded)} topics, "
-        "read back with rosbags and mcap-ros2-support"
+        f"read back with rosbags and mcap-ros2-support\n{folder}: {', '.join(made)}"
     )
-    missing = [name for name, good in made.items() if not good]
-    print(f"{folder}: {', '.join(name for name, good in made.items() if good)}")
-    if missing:
-        print(f"demo failed: nothing to show in {', '.join(missing)}", file=sys.stderr)
-    return 1 if missing else 0
+    return 0
+
+
+def converse(caller: Caller, listener: Listener, folder: Path) -> tuple[dict[str, bool], dict[str, int]]:
+    """Watch the stream, make every call, draw and check.
+
+    Returns:
+        Whether there was something to show, by picture; and the recorded messages by topic.
+
+    Raises:
+        NoAnswer: something did not answer.
+    """
+    listener.wait_for(lambda: bool(listener.latencies or listener.trouble), PATIENCE)
+    if not listener.latencies:
+        raise NoAnswer(listener.trouble or f"no depth within {PATIENCE:.0f} s (heard: {listener.counts})")
+    _watch(listener, FIRST_WINDOWS)
+    for call in (*FIRST_CALLS, "track_all"):
+        caller.run(call)
+    _watch(listener, LAST_WINDOWS)
+    made = save_pictures(listener.seen, folder, listener.metric)
+    caller.run("pause")
+    caller.run("reset")
+    _watch(listener, len(listener.latencies) + 2)  # it goes on
+    time.sleep(1.1)  # for the diagnostics of this moment
+    if silent := listener.unheard():
+        raise NoAnswer(f"nothing came on {', '.join(silent)}")
+    listener.close()
+    return made, check_bag(folder / "outputs")
+
+
+def _watch(listener: Listener, windows: int) -> None:
+    """Wait until so many windows came in all."""
+    while (count := len(listener.latencies)) < windows:
+        if not listener.wait_for(lambda seen=count: len(listener.latencies) > seen, SILENCE):
+            raise NoAnswer(f"no window within {SILENCE:.0f} s (heard: {listener.counts})")
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
@@ -105,13 +108,7 @@ def _spin(executor: SingleThreadedExecutor) -> None:
         executor.spin()
 
 
-def _expect(good: bool, problem: str, listener: Listener) -> None:
-    if not good:
-        heard = ", ".join(f"{topic}: {count}" for topic, count in listener.counts.items()) or "nothing"
-        raise NoAnswer(f"{problem} (heard: {heard})")
-
-
-def _report(caller: Caller, listener: Listener, windows: int) -> None:
+def _report(caller: Caller, listener: Listener) -> None:
     """The table."""
     figures = listener.diagnostics
     print("\nstream")
@@ -123,7 +120,7 @@ def _report(caller: Caller, listener: Listener, windows: int) -> None:
         "images refused",
     ):
         print(f"  {name:32s} {figures.get(name, 'not told')}")
-    print(f"  {'depth images heard':32s} {windows}")
+    print(f"  {'depth images heard':32s} {len(listener.latencies)}")
     if listener.latencies:
         p50, p95 = np.percentile(listener.latencies, [50, 95])
         print(f"  {'latency, image to depth':32s} p50 {p50:.3f} s, p95 {p95:.3f} s")

@@ -33,7 +33,7 @@ class Listener:
     Args:
         node: to subscribe on.
         bag: rosbag2 to record to.
-        on_window: called with (stamp in ns, latency in s) of every depth image.
+        on_window: called with (number, latency in s) of every depth image.
     """
 
     def __init__(self, node: Node, bag: Path, on_window: Callable[[int, float], None]) -> None:
@@ -93,7 +93,7 @@ class Listener:
         if stamp in self.seen.images:
             self.seen.depths.append((self.seen.images[stamp], conversions.depth_array(message)))
         self.latencies.append((now - stamp) / 1e9)
-        self.on_window(stamp, self.latencies[-1])
+        self.on_window(len(self.latencies), self.latencies[-1])
 
     def _tracks(self, message: Any, now: int) -> None:
         frames, points = len(message.stamps), len(message.ids)
