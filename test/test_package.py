@@ -68,7 +68,7 @@ def test_everything_but_the_node_imports_without_ros():
 
 
 def test_the_installed_package_keeps_its_own_init(tmp_path):
-    code = "import d4rt_ros, d4rt_ros.msg, d4rt_ros.model; print(d4rt_ros.__doc__, d4rt_ros.__version__)"
+    code = "import d4rt_ros, d4rt_ros.msg, d4rt_ros.camera; print(d4rt_ros.__doc__, d4rt_ros.__version__)"
     done = run_python(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("D4RT for ROS 2")
