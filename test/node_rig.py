@@ -22,6 +22,7 @@ from d4rt_ros.node.messages import RclpyMessages
 from d4rt_ros.node.node import D4RTNode
 from d4rt_ros.node.run import autostart, make_executor
 
+COUNTS = {"faults": 0, "fuzz cases": 0, "soak minutes": 0.0}  # of the slow tests, told at the end
 _DOMAINS = itertools.count(os.getpid() * 7)
 TYPES = RclpyMessages()
 START = 10**9  # stamp of the first image
@@ -86,7 +87,7 @@ class Client:
     def client(self, kind, name):
         if name not in self._clients:
             self._clients[name] = self.node.create_client(kind, name)
-            assert self._clients[name].wait_for_service(10)
+            assert self._clients[name].wait_for_service(40)
         return self._clients[name]
 
     def call(self, kind, name, seconds=20.0, **fields):
