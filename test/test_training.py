@@ -198,6 +198,8 @@ def test_muon_gets_hidden_matrices_and_every_parameter_is_trained_once() -> None
     every = [id(p) for o in optimisers for g in o.param_groups for p in g["params"]]
     assert sorted(every) == sorted(names)
     assert len(build_optimisers(model, OptimiserSettings(kind="adamw"))) == 1
+    rates = {names[id(p)]: g["lr"] for g in optimisers[1].param_groups for p in g["params"]}
+    assert rates["heads.uv_head.weight"] == pytest.approx(rates["encoder.final_norm.weight"] / 10)
 
 
 def test_rate_warms_up_and_falls_as_a_cosine() -> None:
@@ -306,11 +308,14 @@ def test_throughput_counts_matrix_products() -> None:
 
 @pytest.mark.slow()
 def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
-    recipe = recipe_from_dict(
-        {"model": "builtin", "steps": 200, "seed": 1, "feed": {"batch": 4, "chunk": 4, "workers": 1},
-         "sampling": {"count": 256, "near_share_end": 0.6}, "losses": {"log_depth": 0.5},
-         "optimiser": {"warmup": 20}}
-    )  # fmt: skip
+    recipe = load_recipe("builtin")
+    recipe = replace(
+        recipe,
+        steps=200,
+        feed=replace(recipe.feed, batch=4, chunk=4),
+        sampling=replace(recipe.sampling, count=256),
+        optimiser=replace(recipe.optimiser, warmup=20),
+    )
     trainer = Trainer(recipe, torch.device("cpu"))
     try:
         losses = [trainer.take_step()["loss"] for _ in range(200)]

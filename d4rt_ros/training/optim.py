@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from d4rt_ros.training.recipe import OptimiserSettings
 
 # Muon is for matrices between hidden layers
-_NOT_HIDDEN = ("_embed.", "heads.", "aspect_ratio_proj.0", "uv_proj", "patch_proj.0")
+_NOT_HIDDEN = ("_embed.", "aspect_ratio_proj.0", "uv_proj", "patch_proj.0")
 
 
 def build_optimisers(model: nn.Module, settings: OptimiserSettings) -> list[torch.optim.Optimizer]:
@@ -23,11 +23,14 @@ def build_optimisers(model: nn.Module, settings: OptimiserSettings) -> list[torc
     hidden: list[Tensor] = []
     matrices: list[Tensor] = []
     others: list[Tensor] = []
+    outputs: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         outer = any(part in name for part in _NOT_HIDDEN)
-        if settings.kind == "muon" and parameter.ndim == 2 and not outer:
+        if name.startswith("heads."):
+            outputs.append(parameter)
+        elif settings.kind == "muon" and parameter.ndim == 2 and not outer:
             hidden.append(parameter)
         elif parameter.ndim >= 2 and "embed.weight" not in name:
             matrices.append(parameter)
@@ -40,6 +43,8 @@ def build_optimisers(model: nn.Module, settings: OptimiserSettings) -> list[torc
     groups = [
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
+        # every answer moves with them at once: at the full rate uv trembles by more than a pixel
+        {"params": outputs, "weight_decay": 0.0, "lr": settings.lr * settings.heads},
     ]
     optimisers.append(
         torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=(0.9, 0.98), foreach=True)

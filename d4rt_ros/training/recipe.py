@@ -61,6 +61,7 @@ class OptimiserSettings:
     kind: str = "muon"  # or adamw
     lr: float = 1e-3  # AdamW
     muon_lr: float = 0.02
+    heads: float = 0.1  # share of lr for the read-outs
     weight_decay: float = 0.03
     warmup: int = 200  # steps
     final: float = 0.01  # share of the learning rate at the end of the cosine
