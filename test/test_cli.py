@@ -9,12 +9,15 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 from bag_samples import make_bag
 
 from d4rt_ros import cli
 from d4rt_ros.bag.command import fingerprint
 from d4rt_ros.bag.options import add_shared_arguments, read_parameters
+from d4rt_ros.bag.recording import Recording
 from d4rt_ros.bag.video import FIRST_STAMP, VideoFrames
+from d4rt_ros.model import D4RT, ModelConfig, save_weights
 from d4rt_ros.node.parameters import defaults
 
 
@@ -163,6 +166,33 @@ def test_a_video_is_read_with_its_own_rate(tmp_path: Path) -> None:
     assert source.total == 5 and not source.damage
     assert [arrival.frame.stamp for arrival in arrivals] == [FIRST_STAMP + 50_000_000 * n for n in range(5)]
     assert abs(float(arrivals[3].frame.image.mean()) - 120) < 4
+
+
+def test_a_bag_goes_through_a_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "out.mcap"
+    small = {
+        f"{part}_{what}": n
+        for part in ("vit", "dec")
+        for what, n in (("width", 32), ("heads", 2), ("depth", 1))
+    }
+    save_weights(D4RT(ModelConfig(frames=4, image_size=(16, 16), **small)), weights)
+    bag = make_bag(tmp_path / "bag", frames=8)
+    settings = (
+        "--set",
+        "model.precision=float32",
+        "--set",
+        "tracks.grid=2",
+        "--set",
+        "pose.grid=4",
+        "--topics",
+        "depth/image",
+        "tracks",
+    )
+    assert cli.main(["bag", str(bag), str(out), "--checkpoint", str(weights), *settings]) == 0
+    assert "used" in capsys.readouterr().out
+    with Recording(out) as recording:
+        assert recording.count("/d4rt/depth/image") == recording.count("/d4rt/tracks") == 3
 
 
 def test_fingerprint_tells_a_changed_input(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ from d4rt_ros import __version__
 from d4rt_ros.bag.messages import BagMessages
 from d4rt_ros.bag.options import add_shared_arguments, read_parameters
 from d4rt_ros.bag.recording import Recording, storage_files
-from d4rt_ros.bag.run import Job, ResumablePipeline, run, storage_for
+from d4rt_ros.bag.run import Job, run, storage_for
 from d4rt_ros.bag.sources import BagFrames, Source
 from d4rt_ros.bag.topics import choose_topics
+from d4rt_ros.model.checkpoints import BUILTIN, load_model
+from d4rt_ros.model.precision import select_device, select_precision
 from d4rt_ros.node.parameters import Value, stream_settings
 from d4rt_ros.outputs import Outputs
+from d4rt_ros.stream import Pipeline
 
 if TYPE_CHECKING:
     from d4rt_ros.model import D4RT
@@ -75,11 +78,14 @@ def process(
     outputs = Outputs(types, str(values["frames.world"]), str(values["frames.base"]), str(values["tf.mode"]))
     storage = storage_for(args.out, args.storage)
     network = load_network(values)
+    checkpoint = str(values["model.checkpoint"])
+    weights = BUILTIN if checkpoint == "builtin" else Path(checkpoint).expanduser()
     identity = {
         "version": __version__,
         "input": fingerprint(args.input),
         "parameters": values,
-        "weights": fingerprint(Path(str(values["model.checkpoint"]))),
+        "weights": fingerprint(weights),
+        "device and precision": [network.device.type, str(network.precision)],  # "auto" may choose anew
         "outputs": list(args.topics),
         "storage": storage,
         **extra,
@@ -87,12 +93,7 @@ def process(
     settings = stream_settings(values, network.config.frames)
     job = Job(args.out, storage, settings, outputs, types, tuple(args.topics), identity)
 
-    def make_pipeline() -> ResumablePipeline:
-        from d4rt_ros.stream import Pipeline
-
-        return Pipeline(network, settings)
-
-    return run(job, source, make_pipeline)
+    return run(job, source, lambda: Pipeline(network, settings))
 
 
 def load_network(values: dict[str, Value]) -> D4RT:
@@ -101,14 +102,9 @@ def load_network(values: dict[str, Value]) -> D4RT:
     Raises:
         ValueError: no such device, precision or checkpoint.
     """
-    from d4rt_ros.model import load_model
-    from d4rt_ros.model.precision import select_device, select_precision
-
     device = select_device(str(values["model.device"]))
-    network = load_model(
-        str(values["model.checkpoint"]), device, select_precision(str(values["model.precision"]), device)
-    )
-    return network
+    precision = select_precision(str(values["model.precision"]), device)
+    return load_model(str(values["model.checkpoint"]), device, precision)
 
 
 def fingerprint(path: Path) -> list[list[Any]]:
