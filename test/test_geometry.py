@@ -82,11 +82,11 @@ def test_outliers_do_not_move_the_fit(share: float, kind: str) -> None:
 
 def test_more_wrong_points_than_right_ones_are_survived_when_they_do_not_agree() -> None:
     rng = np.random.default_rng(8)
-    for seed in range(8):
+    for seed in range(4):
         truth = similarity(seed, 1.0)
         source = rng.normal(size=(64, 3)) * [2, 1.5, 1] + [0, 0, 5]
         target = transform_points(truth, source) + 0.01 * rng.normal(size=(64, 3))
-        target[:35] += 3 * rng.normal(size=(35, 3)) + [2.0, 0, 0]
+        target[:37] = target.mean(0) + [6.0, 0, 0] + rng.normal(size=(37, 3))
         fit = align(source, target)
         assert rotation_angle(fit.rotation @ sim3_parts(truth)[1].T) < np.radians(0.5)
 

@@ -165,6 +165,23 @@ def test_one_frame_has_depth_and_focal_length_but_no_motion() -> None:
     assert not track.ok and "one frame" in track.reason
 
 
+class Unsure(AnalyticScene):
+    """Seven of ten answers are far off by one and the same shift, and know that they are not to be trusted."""
+
+    def decode(self, queries: Queries) -> Answers:
+        """Spoil the answers of the left part of the image."""
+        answers = super().decode(queries)
+        left = queries.u < 0.7
+        off = torch.where((queries.t_cam != queries.t_src) & left, 2.0, 0.0)
+        confidence = torch.where(left, 0.002, 0.9)
+        return replace(answers, xyz=answers.xyz + off[:, None], confidence=confidence)
+
+
+def test_confidence_decides_whom_the_camera_believes() -> None:
+    scene = Unsure()
+    np.testing.assert_allclose(camera_track(scene, grid=10).reference_from_camera, scene.poses, atol=0.01)
+
+
 class Broken(AnalyticScene):
     """Answers with holes: the first half of every decode is not a number."""
 

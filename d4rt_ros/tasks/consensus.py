@@ -15,12 +15,13 @@ Array = NDArray[np.float64]
 KERNEL_WIDTH = 4.0
 """Standard deviations at which a residual's weight has fallen to a quarter, and an inlier ends."""
 
-_QUANTILE = 0.3  # of the residuals, gives the scale: holds while so many points are right
+_QUANTILE = 0.3  # of the residuals, gives the scale: holds while so much of the weight is right
 _CHI3_QUANTILE = 1.1932  # the same quantile of a 3-D normal vector's length
 _RANKED = 5  # with fewer points than this below the quantile, this many give the scale
 _L1_STEPS = 10
 _KERNEL_STEPS = 20
-_DOUBT = 0.75  # inlier share below which fits to triples are tried as other starts
+_DOUBT = 0.75  # inlier share below which fits to triples are tried as other starts,
+_COARSE = 0.15  # as they are where the deviation is more of the points' extent than this
 _TRIPLES = 96
 
 
@@ -94,7 +95,8 @@ def robust_fit(source: Array, target: Array, prior: Array, with_scale: bool) -> 
         deviation = _deviation(length, prior, floor)[:, None]
         kernel = deviation / np.maximum(length, 0.1 * deviation)
     fit = _refined(source, target, prior, kernel, with_scale, floor)
-    doubtful = np.flatnonzero(_inlier_share(fit, prior) < _DOUBT)
+    coarse = fit.deviation > _COARSE * _extent(target, prior)
+    doubtful = np.flatnonzero(coarse | (_inlier_share(fit, prior) < _DOUBT))
     if not len(doubtful):
         return fit
     part = (source[doubtful], target[doubtful], prior[doubtful])
@@ -133,11 +135,12 @@ def _kernel(length: Array, deviation: Array) -> tuple[Array, Array]:
 def _best_triple(source: Array, target: Array, prior: Array, with_scale: bool) -> Array:
     """Lengths of the residuals [B, N] under the best of some transforms fitted to three points each."""
     sets, count, _ = source.shape
-    draw = np.random.default_rng(0).random((_TRIPLES, count))
+    draw = -np.log(np.random.default_rng(0).random((_TRIPLES, count)))
     best = np.full_like(prior, np.inf)
     for b in range(sets):
         usable = np.flatnonzero(prior[b] > 0.0)
-        triple = usable[np.argsort(draw[:, : len(usable)], axis=1)[:, :3]]
+        # three without replacement, in proportion to the prior (Efraimidis and Spirakis)
+        triple = usable[np.argsort(draw[:, usable] / prior[b, usable], axis=1)[:, :3]]
         solved = umeyama(source[b][triple], target[b][triple], np.ones((_TRIPLES, 3)), with_scale)
         shape = (_TRIPLES, count)
         length = _lengths(source[b], target[b], np.broadcast_to(prior[b], shape), *solved)
@@ -155,19 +158,25 @@ def _lengths(
 
 
 def _deviation(length: Array, prior: Array, floor: Array) -> Array:
-    """[B] standard deviation per axis, from a low quantile of each row's usable residuals."""
-    usable = prior > 0.0
-    ranked = np.sort(np.where(usable, length, np.inf), axis=-1)
-    number = usable.sum(-1)
-    place = np.minimum(np.maximum(np.ceil(_QUANTILE * number).astype(int), _RANKED), number) - 1
-    chosen = np.take_along_axis(ranked, np.maximum(place, 0)[:, None], axis=-1)[:, 0]
+    """[B] standard deviation per axis, from a low quantile of each row's residuals, weighted by the prior."""
+    order = np.argsort(np.where(prior > 0.0, length, np.inf), axis=-1)
+    believed = np.cumsum(np.take_along_axis(prior, order, axis=-1), axis=-1)
+    place = (believed < _QUANTILE * believed[:, -1:]).sum(-1)
+    place = np.minimum(np.maximum(place, _RANKED - 1), (prior > 0.0).sum(-1) - 1)
+    chosen = np.take_along_axis(length, np.take_along_axis(order, place[:, None], axis=-1), axis=-1)[:, 0]
     return np.maximum(chosen / _CHI3_QUANTILE, floor)
 
 
 def _floor(target: Array, prior: Array) -> Array:
     """[B] a deviation that keeps exact data from dividing by zero."""
-    extent = np.sqrt((prior[..., None] * (target - target.mean(1, keepdims=True)) ** 2).mean((1, 2)))
-    return 1e-12 * extent + np.finfo(np.float64).tiny
+    return 1e-12 * _extent(target, prior) + np.finfo(np.float64).tiny
+
+
+def _extent(target: Array, prior: Array) -> Array:
+    """[B] standard deviation per axis of the points themselves, as the prior weighs them."""
+    share = prior / prior.sum(-1, keepdims=True)
+    centred = target - np.einsum("bn,bnc->bc", share, target)[:, None]
+    return np.asarray(np.sqrt(np.einsum("bn,bnc->b", share, centred**2) / 3.0))
 
 
 def _inlier_share(fit: Fit, prior: Array) -> Array:
