@@ -214,6 +214,28 @@ def test_windows_without_camera_motion_are_refused_in_a_sentence(scene: Room, wo
     assert np.allclose(after.poses[0], last.poses[-1], atol=1e-6)
 
 
+def test_a_frame_without_a_pose_of_its_own_has_that_of_its_neighbour() -> None:
+    """And a variance that says that it is not known; the others stand where they should."""
+
+    class Blind(Room):
+        def decode(self, queries: Queries) -> Answers:
+            answers = super().decode(queries)
+            return Answers(
+                **{
+                    **answers.__dict__,
+                    "confidence": torch.where(queries.t_cam == 5, 0.0, answers.confidence),
+                }
+            )
+
+    placed = Joiner().place(Blind(stamps(0, 8)))
+    assert isinstance(placed, Placed)
+    assert np.array_equal(placed.poses[5], placed.poses[4])
+    variance = np.trace(placed.covariance, axis1=1, axis2=2)
+    assert variance[5] > 1e5 and np.isfinite(variance).all() and np.delete(variance, 5).max() < 1e-6
+    truth = WORLD_FROM_FIRST @ invert(camera_path(np.zeros(1))) @ camera_path(np.arange(8) / 10)
+    assert np.allclose(np.delete(placed.poses, 5, 0), np.delete(truth, 5, 0), atol=1e-4)
+
+
 def test_unsure_points_do_not_decide() -> None:
     """The least sure 15 % may be all wrong."""
 
@@ -278,6 +300,7 @@ def test_memory_and_time_are_flat() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_memory_and_time_are_flat_over_a_thousand_windows() -> None:
     """1,000 windows."""
     check_flat(*grow(1000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -506,6 +507,24 @@ def test_a_restored_pipeline_goes_on_as_if_nothing_had_happened() -> None:
     )
     assert np.allclose(a.map_points.xyz, b.map_points.xyz) and a.tracks.ids.tolist() == b.tracks.ids.tolist()
     assert np.allclose(a.covariance, b.covariance, atol=1e-12) and a.notes == b.notes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_memory_is_flat_over_many_windows() -> None:
+    """Every output wanted, 150 windows: memory, map, tracks and scenes stay bounded."""
+    alive: weakref.WeakSet[Room] = weakref.WeakSet()
+    model = Rooms(balls=(BALL,))
+    model.change = lambda room: alive.add(room) or room  # type: ignore[func-returns-value]
+    pipeline = make(model, map_max_points=2000, history_windows=2)
+    memory = []
+    for first in range(0, 600, 4):
+        result = pipeline.process(window(first))
+        check_sound(result)
+        assert len(alive) <= 3 and len(result.map_points) <= 2000 and len(result.tracks) < 200
+        memory.append(int(Path("/proc/self/statm").read_text().split()[1]))
+    assert result.segment == 0
+    assert np.median(memory[-30:]) < 1.05 * np.median(memory[30:60])
 
 
 def test_the_network_runs_behind_the_worker() -> None:

@@ -249,6 +249,16 @@ def test_a_failing_decode_fails_only_its_own_future() -> None:
         assert b.worker.counters.jobs_failed == 1
 
 
+def test_queries_of_unequal_length_are_refused_at_once() -> None:
+    """Merged, they could shift the answers of others."""
+    with running() as b:
+        for shape in ((2,), (1, 1), ()):
+            with pytest.raises(ValueError, match=r"must all be \[N\]"):
+                b.worker.submit_decode(CountingScene(), Points(torch.zeros(shape), torch.zeros(1)))
+        with pytest.raises(ValueError, match=r"must all be \[N\]"):
+            b.worker.submit_decode(CountingScene(), Points(torch.zeros(()), torch.zeros(())))
+
+
 def test_a_failing_window_or_callback_is_told_and_the_worker_goes_on() -> None:
     """A window that raises, a publisher that raises: a sentence each, and the next window is processed."""
     with running() as b:

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from d4rt_ros.stream.frames import Window
@@ -171,7 +171,11 @@ class Worker:
 
         Raises:
             QueueFull, WorkerStopped, ValueError: as in submit.
+            ValueError: the queries' tensors are not all [N] of one length.
         """
+        shapes = {tuple(getattr(queries, field.name).shape) for field in fields(queries)}
+        if len(shapes) != 1 or len(shapes.copy().pop()) != 1:
+            raise ValueError(f"the tensors of the queries must all be [N], got {sorted(shapes)}")
         return self._enqueue(DecodeJob(scene, queries), priority)
 
     def _enqueue(self, work: Callable[[], Any] | DecodeJob, priority: str) -> Future[Any]:
