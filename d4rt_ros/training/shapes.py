@@ -82,27 +82,26 @@ def _sheet(o: Vec, d: Vec, wave: Vec) -> Tensor:
         return value
 
     step = (leave - enter).clamp(0, MISS) / _STEPS
-    low = high = s = enter
-    first = value = above(enter)
-    found = torch.zeros_like(value, dtype=torch.bool)
-    for _ in range(_STEPS):
-        after = s + step
-        value = above(after)
-        crosses = (value * first <= 0) & ~found
-        low, high = torch.where(crosses, s, low), torch.where(crosses, after, high)
-        found, s = found | crosses, after
+    first = above(enter)
+    index = torch.full_like(first, _STEPS + 1.0)  # of the first step that ends on the other side
+    for i in range(1, _STEPS + 1):
+        same = (above(enter + i * step) * first > 0).to(first.dtype)
+        index = torch.minimum(index, i + 2 * _STEPS * same)
+    missed = (index - _STEPS).clamp_min(0)
+    low = enter + (index - 1) * step
     for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        beyond = above(middle) * first <= 0
-        low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
-    s = 0.5 * (low + high)
+        step = 0.5 * step
+        same = (above(low + step) * first > 0).to(first.dtype)
+        low = torch.addcmul(low, same, step)
+    high = low + step
+    s = low + 0.5 * step
     for _ in range(2):
         slope = d[2] - sum(
             a * e * torch.cos(c + s * e) for a, c, e in zip(wave[0::4], start, rate, strict=True)
         )
         change = above(s) / torch.where(slope == 0, 1.0, slope)
         s = torch.minimum(torch.maximum(s - change, low), high)
-    return s + (_positive(enter - leave) + ~found * _HUGE)
+    return s + (_positive(enter - leave) + missed * _HUGE)
 
 
 def intersect(kind: int, o: Vec, d: Vec, half_length: Tensor | None = None, wave: Vec = ()) -> Tensor:
