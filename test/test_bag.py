@@ -1,20 +1,12 @@
-"""`d4rt bag`: recordings of all kinds in, rosbag2 out, killed and damaged ones included."""
+"""`d4rt bag`: recordings of all kinds in, rosbag2 out."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from bag_samples import (
     IMAGE_TOPIC,
     SIZE,
@@ -27,23 +19,20 @@ from bag_samples import (
     run_stub,
 )
 from mcap_ros2.reader import read_ros2_messages
-from room import STEP_NS, Ball, Room
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from d4rt_ros.bag.messages import TRACKS, BagMessages, tracks_definition
 from d4rt_ros.bag.recording import Recording
-from d4rt_ros.bag.run import EXIT_DAMAGED_INPUT, storage_for
+from d4rt_ros.bag.run import storage_for
 from d4rt_ros.bag.sources import BagFrames
 from d4rt_ros.bag.topics import choose_topics
 from d4rt_ros.outputs import TOPICS
-from d4rt_ros.stream import DeviceOutOfMemory, Pipeline, StreamSettings, Window, WindowResult
+from d4rt_ros.stream import Window, WindowResult
 
 DISTROS = (Stores.ROS2_HUMBLE, Stores.ROS2_IRON, Stores.ROS2_JAZZY, Stores.ROS2_KILTED, Stores.ROS2_LYRICAL)
 NAMES = {topic if topic.startswith("/") else f"/d4rt/{topic}" for topic in TOPICS}
-
-LARGE = (200, 300)  # frames that spread over an mcap file's chunks and a database's pages
 
 
 def frames_of(bag: Path, **choose: object) -> tuple[list, BagFrames]:
@@ -162,139 +151,6 @@ def test_our_message_has_one_definition() -> None:
     assert tracks_definition() == (Path(__file__).parents[1] / "msg" / "Tracks.msg").read_text()
 
 
-@pytest.fixture(scope="module")
-def long_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bag(tmp_path_factory.mktemp("long") / "bag", frames=20)
-
-
-def test_a_killed_run_goes_on_and_gives_what_an_unbroken_one_gives(tmp_path: Path, long_bag: Path) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    run_stub(long_bag, whole)
-    script = Path(__file__).with_name("bag_samples.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, str(script), str(long_bag), str(out)], env=environment)
-    try:
-        deadline = time.monotonic() + 60
-        while len(list(tmp_path.glob("out.part/*.window"))) < 3:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not out.exists()
-    done = len(list(tmp_path.glob("out.part/*.window")))
-    pipeline = StubPipeline()
-    assert run_stub(long_bag, out, pipeline) == 0
-    assert pipeline.encoded == 9 - done  # no window twice
-    assert messages_of(out) == messages_of(whole)
-    assert not (tmp_path / "out.part").exists()
-
-
-class Stopped(Exception):
-    """Stands for a loss of power."""
-
-
-@pytest.mark.parametrize("after", [1, 4])
-def test_a_run_that_stops_between_windows_loses_and_repeats_none(
-    tmp_path: Path, long_bag: Path, after: int
-) -> None:
-    class Stops(StubPipeline):
-        def process(self, window, wanted):  # type: ignore[no-untyped-def]
-            if self.windows == after:
-                raise Stopped
-            return super().process(window, wanted)
-
-    with pytest.raises(Stopped):
-        run_stub(long_bag, tmp_path / "out", Stops())
-    (tmp_path / "out.part" / f"{after:06d}.window.tmp").write_bytes(b"half a wind")
-    run_stub(long_bag, tmp_path / "out")
-    run_stub(long_bag, tmp_path / "whole")
-    assert messages_of(tmp_path / "out") == messages_of(tmp_path / "whole")
-
-
-def test_a_run_stopped_at_its_very_end_is_finished(tmp_path: Path, long_bag: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("d4rt_ros.bag.journal.Journal.remove", lambda self: (_ for _ in ()).throw(Stopped))
-    with pytest.raises(Stopped):
-        run_stub(long_bag, tmp_path / "out")
-    monkeypatch.undo()
-    found = messages_of(tmp_path / "out")
-    pipeline = StubPipeline()
-    assert run_stub(long_bag, tmp_path / "out", pipeline) == 0
-    assert pipeline.encoded == 0 and messages_of(tmp_path / "out") == found
-    assert not (tmp_path / "out.part").exists()
-
-
-def test_another_job_does_not_take_over_an_unfinished_run(tmp_path: Path, long_bag: Path) -> None:
-    class Stops(StubPipeline):
-        def process(self, window, wanted):  # type: ignore[no-untyped-def]
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        run_stub(long_bag, tmp_path / "out", Stops())
-    with pytest.raises(ValueError, match="out.part holds an unfinished run with another settings"):
-        run_stub(long_bag, tmp_path / "out", identity="other")
-
-
-def test_an_output_that_is_there_is_not_touched(tmp_path: Path, long_bag: Path) -> None:
-    (tmp_path / "out").mkdir()
-    with pytest.raises(FileExistsError, match="out exists already"):
-        run_stub(long_bag, tmp_path / "out")
-
-
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-@pytest.mark.parametrize("metadata", [True, False])
-def test_a_bag_that_was_cut_off_is_used_up_to_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], storage: str, metadata: bool
-) -> None:
-    bag = make_bag(tmp_path / "bag", storage, frames=24, size=LARGE)
-    file = next(path for path in bag.iterdir() if path.suffix in (".mcap", ".db3"))
-    os.truncate(file, file.stat().st_size * 7 // 10)
-    if not metadata:
-        (bag / "metadata.yaml").unlink()
-    assert run_stub(bag, tmp_path / "out") == EXIT_DAMAGED_INPUT
-    assert "is damaged" in capsys.readouterr().err
-    windows = sum(topic == "/d4rt/tracks" for topic, _, _ in messages_of(tmp_path / "out"))
-    assert 4 <= windows < 9  # of 11
-
-
-def test_a_damaged_chunk_in_the_middle_ends_the_frames_there(tmp_path: Path) -> None:
-    bag = make_bag(tmp_path / "bag", "sqlite3", frames=12, size=LARGE)
-    file = bag / "bag.db3"
-    with file.open("r+b") as stream:
-        stream.seek(file.stat().st_size // 2)
-        stream.write(b"\xff" * 200_000)
-    with Recording(bag) as recording:
-        numbers = [message.log_time for message in recording.messages([IMAGE_TOPIC])]
-    assert 1 <= len(numbers) < 12
-    assert recording.damage
-
-
-def test_an_image_that_cannot_be_decoded_is_left_out_and_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bag = make_bag(tmp_path / "bag", "sqlite3", frames=9, compressed=True)
-    with sqlite3.connect(bag / "bag.db3") as connection:
-        connection.execute("UPDATE messages SET data = substr(data, 1, 80) WHERE id = 3")
-        (data,) = connection.execute("SELECT data FROM messages WHERE id = 5").fetchone()
-        connection.execute(
-            "UPDATE messages SET data = ? WHERE id = 5", (data[:100] + bytes(len(data) - 100),)
-        )
-    assert run_stub(bag, tmp_path / "out") == 0
-    told = capsys.readouterr()
-    assert "2 unreadable" in told.out and told.err.count("left out:") == 2
-
-
-@pytest.mark.parametrize("content", [b"", b"no bag at all" * 100])
-@pytest.mark.parametrize("suffix", [".mcap", ".db3"])
-def test_a_file_that_is_no_bag_is_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
-    (tmp_path / f"x{suffix}").write_bytes(content)
-    with pytest.raises(ValueError, match="nothing in it can be read"):
-        Recording(tmp_path / f"x{suffix}")
-    with pytest.raises(ValueError, match="is no rosbag2"):
-        (tmp_path / "folder").mkdir()
-        Recording(tmp_path / "folder")
-
-
 def test_a_bag_too_short_for_a_window_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     bag = make_bag(tmp_path / "bag", frames=3)
     with pytest.raises(ValueError, match="3 usable frames do not fill a window of 4"):
@@ -302,46 +158,11 @@ def test_a_bag_too_short_for_a_window_says_so_and_leaves_nothing(tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bag"]
 
 
-def test_split_bags_and_missing_parts(tmp_path: Path) -> None:
-    first, second = make_bag(tmp_path / "a", frames=4), make_bag(tmp_path / "b", frames=4)
-    both = tmp_path / "both"
-    both.mkdir()
-    shutil.copy(first / "a.mcap", both / "rec_2.mcap")
-    shutil.copy(second / "b.mcap", both / "rec_10.mcap")
-    with Recording(both) as recording:
-        assert [reader.reader.path.name for reader in recording.readers] == ["rec_2.mcap", "rec_10.mcap"]  # type: ignore[attr-defined]
-        assert recording.count(IMAGE_TOPIC) == 8 and not recording.damage
-    text = (first / "metadata.yaml").read_text().replace("- a.mcap", "- rec_2.mcap\n  - lost.mcap")
-    (both / "metadata.yaml").write_text(text)
-    with Recording(both) as recording:
-        assert len(list(recording.messages([IMAGE_TOPIC]))) == 8
-        assert "lost.mcap" in recording.damage
-
-
-def test_a_device_without_memory_is_told_in_a_sentence(tmp_path: Path, long_bag: Path) -> None:
-    class Small(StubPipeline):
-        def process(self, window: Window, wanted: frozenset[str]) -> WindowResult:
-            raise DeviceOutOfMemory("cuda:0 is out of memory")
-
-    with pytest.raises(ValueError, match="cuda:0 is out of memory; try --device cpu"):
-        run_stub(long_bag, tmp_path / "out", Small())
-
-
 class Notes(StubPipeline):
     """Says why a segment began, as the real one does."""
 
     def process(self, window: Window, wanted: frozenset[str]) -> WindowResult:
         return replace(super().process(window, wanted), notes=(window.reason,) if window.reason else ())
-
-
-def test_a_whole_file_that_rosbags_does_not_take_is_no_damage(tmp_path: Path) -> None:
-    bag = make_bag(tmp_path / "bag")
-    data = (bag / "bag.mcap").read_bytes()
-    assert data.count(b"\x04\0\0\0ros2") == 1
-    (tmp_path / "other.mcap").write_bytes(
-        data.replace(b"\x04\0\0\0ros2", b"\x04\0\0\0xros")
-    )  # another profile
-    assert run_stub(tmp_path / "other.mcap", tmp_path / "out") == 0
 
 
 def test_time_jumping_back_starts_over_and_says_so(
@@ -360,33 +181,3 @@ def test_depth_of_another_size_and_images_without_a_stamp(tmp_path: Path) -> Non
     assert [arrival.frame.stamp for arrival in arrivals] == [START + STEP]
     assert "header.stamp is zero" in source.unreadable[0]
     assert arrivals[0].frame.depth.shape == (48, 64)
-
-
-class RoomModel:
-    """The network's stand-in: knows the room at the stamps that it is given."""
-
-    def encode(self, video: torch.Tensor, stamps: tuple[int, ...]) -> Room:
-        return Room(stamps, balls=(Ball((0.5, 0.0, 2.0), (0.4, 0.0, 0.0)),))
-
-
-def test_the_real_pipeline_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
-    stamps = [STEP_NS * (n + 1) for n in range(14)]
-    bag = make_bag(tmp_path / "bag", frames=14, stamps=stamps, extra=("camera_info",))
-    settings = StreamSettings(window_length=4, window_stride=2, tracks_grid=3, pose_grid=6)
-
-    class Stops(Pipeline):
-        def process(self, window, wanted):  # type: ignore[no-untyped-def]
-            if window.stamps[-1] > STEP_NS * 8:
-                raise Stopped
-            return super().process(window, wanted)
-
-    with pytest.raises(Stopped):
-        run_stub(bag, tmp_path / "out", Stops(RoomModel(), settings), settings=settings)
-    assert len(list((tmp_path / "out.part").glob("*.window"))) == 3
-    run_stub(bag, tmp_path / "out", Pipeline(RoomModel(), settings), settings=settings)
-    run_stub(bag, tmp_path / "whole", Pipeline(RoomModel(), settings), settings=settings)
-    out, whole = messages_of(tmp_path / "out"), messages_of(tmp_path / "whole")
-    assert {topic for topic, _, _ in whole} == NAMES
-    assert [(topic, when) for topic, when, _ in out] == [(topic, when) for topic, when, _ in whole]
-    for (topic, _, data), (_, _, expected) in zip(out, whole):
-        assert data == expected, topic
