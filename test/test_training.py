@@ -306,6 +306,33 @@ def test_throughput_counts_matrix_products() -> None:
     assert matmul_rate(torch.device("cpu"), torch.float32, 0.02) > 1e8
 
 
+_ABANDON = """
+import os, sys, yaml
+from d4rt_ros.training.feed import Batches
+from d4rt_ros.training.recipe import recipe_from_dict
+if __name__ == "__main__":
+    batches = Batches(recipe_from_dict(yaml.safe_load(sys.argv[1])), 0)
+    batches.take()
+    print(batches._processes[0].pid, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow()
+def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
+    script = tmp_path / "abandon.py"
+    script.write_text(_ABANDON)
+    values = tiny(feed={"batch": 2, "chunk": 1, "workers": 1})
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), yaml.safe_dump(values)]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, timeout=100)
+    worker = Path(f"/proc/{int(found.stdout)}")
+    deadline = time.monotonic() + 30
+    while worker.exists() and "State:\tZ" not in (worker / "status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 @pytest.mark.slow()
 def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
     recipe = load_recipe("builtin")

@@ -157,11 +157,12 @@ def _work(recipe: Recipe, rank: int, world: int, worker: int, start: int, out: A
             packed = _pack(feed.batch(number))
             while os.getppid() == parent:
                 try:
-                    out.put(packed, timeout=5)
+                    out.put(packed, timeout=1)
                     break
                 except queue.Full:
                     continue
             else:
+                out.cancel_join_thread()  # nobody reads any more: do not wait for it
                 return
             number += recipe.feed.workers
     except Exception as error:
