@@ -23,7 +23,7 @@ WAVES = 3
 NEAR = 0.02  # metres along the optical axis; nothing nearer is seen
 MISS = 1e10  # depths beyond this are no hit
 _TINY = 1e-20  # keeps 1 / d finite without moving any other direction
-_STEPS, _HALVINGS = 24, 7  # on a sheet
+_STEPS, _HALVINGS = 16, 7  # on a sheet
 _HUGE = 1e30  # arithmetic instead of masks: on a CPU a select costs ten multiplications
 
 Vec = tuple[Tensor, ...]

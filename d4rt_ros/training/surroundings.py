@@ -101,7 +101,7 @@ def surroundings(r: Random, path: Path, place: Tensor, room: Room) -> Parts:
     )
     kind[:, 3:] = torch.where(r.chance(0.25, b, WALL_ITEMS) | outdoor[:, None], shapes.EMPTY, kind[:, 3:])
     wave = torch.zeros(b, m, shapes.WAVES, 4)
-    wave[:, 2] = objects.ripples(b, r, 6.0, 0.0)[..., :4]
+    wave[:, 2] = objects.ripples(b, r, 4.0, 0.0)[..., :4]
     _street(r, outdoor, half[:, 2], kind, offset, size)
     pose = affine(
         axes[:, None] * size[:, :, None], centre[:, None] + (axes[:, None] @ offset[..., None])[..., 0]
