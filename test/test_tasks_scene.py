@@ -38,9 +38,12 @@ def test_depth_at_pixels_agrees_with_the_map_at_the_image_size() -> None:
     torch.testing.assert_close(point.depth, whole.depth[[7, 6], [2, 8]], rtol=1e-5, atol=0)
 
 
-def test_depth_below_the_wanted_confidence_is_not_valid() -> None:
+def test_answers_below_the_wanted_confidence_do_not_count() -> None:
     depth = depth_map(AnalyticScene(), 0, size=(2, 2), min_confidence=0.95)
     assert not depth.ok and "frame 0" in depth.reason
+    u = torch.tensor([0.3])
+    assert not point_cloud(AnalyticScene(), min_confidence=0.95).ok
+    assert not tracks(AnalyticScene(), u, u, 0, min_confidence=0.95).answered.any()
     assert torch.isfinite(depth.depth).all() and torch.isnan(depth.with_nan()).all()
 
 
@@ -166,7 +169,7 @@ def test_one_frame_has_depth_and_focal_length_but_no_motion() -> None:
 
 
 class Unsure(AnalyticScene):
-    """Seven of ten answers are far off by one and the same shift, and know that they are not to be trusted."""
+    """Seven of ten answers are off by one and the same shift, and know that they are not to be trusted."""
 
     def decode(self, queries: Queries) -> Answers:
         """Spoil the answers of the left part of the image."""
