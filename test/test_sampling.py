@@ -36,7 +36,7 @@ def test_edges_lie_where_depth_or_motion_jumps() -> None:
     clips.depth[..., 20:, :4] = torch.inf
     edges = edge_map(clips.depth, clips.motion)[0, 0]
     assert torch.isfinite(edges).all()
-    assert edges[20, 15] > 0 and edges[20, 16] > 0 and edges[7, 2] > 0 and edges[19, 1] > 0
+    assert min(edges[20, 15], edges[20, 16], edges[7, 2], edges[19, 1]) > 0.1
     assert edges[12, 8] < 1e-3 and edges[28, 28] < 1e-3
 
 
