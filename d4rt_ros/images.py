@@ -6,6 +6,8 @@ understand with a ``ValueError`` whose text names the field, the value and what 
 
 from __future__ import annotations
 
+import struct
+
 import cv2
 import numpy as np
 
@@ -35,6 +37,7 @@ _LAYOUT = {
     **{name + "16": (2, 1) for name in _BAYER},
 }
 ENCODINGS = tuple(_LAYOUT)
+MAX_PIXELS = 1 << 26
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 
 
@@ -106,7 +109,27 @@ def decode_rgb(
     return cv2.cvtColor(pixels, _BAYER[encoding.rstrip("0123456789")])
 
 
-def decode_compressed(image_format: str, data: np.ndarray, max_pixels: int = 1 << 26) -> np.ndarray:
+def _announced_size(data: bytes) -> tuple[int, int]:
+    """(H, W) that a JPEG or PNG file says it has. Raises ValueError for anything else."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
+    place = 2
+    while data[:2] == b"\xff\xd8" and place + 9 <= len(data) and data[place] == 0xFF:
+        kind = data[place + 1]
+        if kind == 0xFF:  # padding
+            place += 1
+        elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # start of frame
+            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
+            return height, width
+        else:
+            place += 2 + max(2, struct.unpack(">H", data[place + 2 : place + 4])[0])
+    raise ValueError(
+        f"compressed image of {len(data)} bytes is neither JPEG nor PNG, or is cut off in its head"
+    )
+
+
+def decode_compressed(image_format: str, data: np.ndarray) -> np.ndarray:
     """Decodes a JPEG or PNG file held in memory.
 
     Orientation tags are ignored, so that pixels stay where the camera's calibration has them.
@@ -114,26 +137,26 @@ def decode_compressed(image_format: str, data: np.ndarray, max_pixels: int = 1 <
     Args:
         image_format: the message's ``format``, as image_transport writes it (``rgb8; jpeg compressed bgr8``).
         data: the file's bytes [N] uint8.
-        max_pixels: larger images are refused.
 
     Returns:
         [H, W, 3] uint8 RGB.
 
     Raises:
-        ValueError: compressed depth, no decodable image, or too large a one.
+        ValueError: compressed depth, no decodable image, or one of more than ``MAX_PIXELS``.
     """
     if "compressedDepth" in image_format:
         raise ValueError(f"format '{image_format}' is compressed depth, not a camera image")
-    if data.size == 0:
-        raise ValueError("compressed image holds no data")
+    height, width = _announced_size(data.tobytes())
+    if height * width > MAX_PIXELS:  # before a small file unfolds into gigabytes
+        raise ValueError(
+            f"compressed image of {width}x{height} pixels; at most {MAX_PIXELS} pixels are allowed"
+        )
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise ValueError(f"compressed image of format '{image_format}' cannot be decoded: {error}") from None
+        raise ValueError(f"compressed image cannot be decoded: {error}") from None
     if pixels is None:
-        raise ValueError(f"compressed image of format '{image_format}' cannot be decoded ({data.size} bytes)")
-    if pixels.shape[0] * pixels.shape[1] > max_pixels:
-        raise ValueError(f"compressed image has {pixels.shape[1]}x{pixels.shape[0]} pixels: too many")
+        raise ValueError(f"compressed image of {data.size} bytes cannot be decoded")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 

@@ -1,5 +1,6 @@
 """Messages to arrays and back, through real bytes (CDR) wherever a message is made."""
 
+import contextlib
 import struct
 
 import cv2
@@ -157,12 +158,28 @@ def test_compressed_images_keep_their_colours_and_ignore_orientation_tags():
 
 
 def test_compressed_data_that_is_no_camera_image_is_refused():
-    with pytest.raises(ValueError, match="cannot be decoded"):
-        decode_compressed("jpeg", np.frombuffer(b"\xff\xd8 nonsense", np.uint8))
-    with pytest.raises(ValueError, match="no data"):
-        decode_compressed("jpeg", np.zeros(0, np.uint8))
+    jpeg = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1]
+    for data, words in (
+        (b"\xff\xd8 nonsense", "neither JPEG nor PNG"),
+        (b"", "of 0 bytes is neither JPEG nor PNG"),
+        (b"\x89PNG\r\n\x1a\n" + 8 * b"x" + struct.pack(">II", 60_000, 60_000), "60000x60000 pixels; at most"),
+        (b"\x89PNG\r\n\x1a\n" + 8 * b"x" + struct.pack(">II", 6, 6), "cannot be decoded"),
+        (cv2.imencode(".bmp", np.zeros((8, 8, 3), np.uint8))[1].tobytes(), "neither JPEG nor PNG"),
+        (jpeg[: len(jpeg) // 4].tobytes(), "cut off in its head"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            decode_compressed("jpeg", np.frombuffer(data, np.uint8))
     with pytest.raises(ValueError, match="compressed depth"):
         decode_compressed("16UC1; compressedDepth png", np.ones(9, np.uint8))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"])
+)
+def test_any_compressed_data_is_read_or_refused(data, head):
+    with contextlib.suppress(ValueError):
+        decode_compressed("jpeg", np.frombuffer(head + data, np.uint8))
 
 
 @pytest.mark.parametrize("big_endian", [False, True])

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -77,14 +78,36 @@ def test_the_yaml_file_is_current_and_holds_every_parameter():
     assert yaml.safe_load(text)["/**"]["ros__parameters"] == defaults()
 
 
-def test_the_interface_page_is_current():
+def generated():
+    """tools/interface_docs.py as a module."""
     spec = importlib.util.spec_from_file_location("interface_docs", ROOT / "tools" / "interface_docs.py")
     docs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(docs)
+    return docs
+
+
+def test_the_generated_files_are_current():
+    for path, text in generated().files().items():
+        assert path.read_text() == text, f"{path.name} is old; run: python tools/interface_docs.py"
+
+
+def test_the_interface_page_names_everything():
     text = (ROOT / "docs" / "ROS.md").read_text()
-    assert text == docs.markdown(), "run: python tools/interface_docs.py"
-    for name in [*BY_NAME, *(f"~/{one}" for one in interface.SERVICES)]:
-        assert f"`{name}`" in text
+    for name in [
+        *BY_NAME,
+        *(f"~/{one}" for one in (*interface.SERVICES, *interface.ACTIONS, *interface.OUTPUTS)),
+    ]:
+        assert f"`{name}`" in text or name == "~//tf"
+
+
+def test_the_security_policy_allows_the_interface_and_no_wildcards():
+    profile = ElementTree.parse(ROOT / "config" / "d4rt_policy.xml").find(".//profile")
+    allowed = {(group.tag, *group.attrib): {one.text for one in group} for group in profile}
+    assert {f"~{name}" for name in interface.SERVICES} < allowed["services", "reply"]
+    assert {"image", "camera_info", "/tf"} < allowed["topics", "subscribe"]
+    assert {"~depth/image", "/tf", "/diagnostics"} < allowed["topics", "publish"]
+    assert allowed["actions", "execute"] == {"~track_all"}
+    assert not any("*" in name for names in allowed.values() for name in names)
 
 
 def test_the_interface_tables_name_what_exists():

@@ -11,7 +11,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 
 from d4rt_ros import conversions, tasks
 from d4rt_ros.action import TrackAll
-from d4rt_ros.node.messages import RclpyMessages
+from d4rt_ros.node.messages import REQUESTS, RclpyMessages
 from d4rt_ros.node.requests import Refused, coordinates, find_span, scene_of
 from d4rt_ros.node.services import EXPECTED, check_confidence, tracks_of
 from d4rt_ros.node.session import Session
@@ -39,6 +39,9 @@ class TrackAllAction:
             goal_callback=self._accept,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),
+            goal_service_qos_profile=REQUESTS,
+            result_service_qos_profile=REQUESTS,
+            cancel_service_qos_profile=REQUESTS,
         )
 
     def _accept(self, goal: Any) -> GoalResponse:

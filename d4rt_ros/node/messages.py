@@ -15,6 +15,9 @@ LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
 
+# The default of 10 would lose requests without a word when a crowd asks at once.
+REQUESTS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+
 
 def camera_qos(reliability: str) -> QoSProfile:
     """Sensor data (REP-2003) with the reliability that the parameter image_reliability names."""

@@ -15,7 +15,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from d4rt_ros import conversions, tasks
 from d4rt_ros.model import Answers, Queries
 from d4rt_ros.node.interface import SERVICES
-from d4rt_ros.node.messages import RclpyMessages, message_class
+from d4rt_ros.node.messages import REQUESTS, RclpyMessages, message_class
 from d4rt_ros.node.requests import (
     Refused,
     camera_of,
@@ -50,6 +50,7 @@ class Services:
                 message_class(kind),
                 f"~/{name}",
                 self._handler(getattr(self, f"_{name}")),
+                qos_profile=REQUESTS,
                 callback_group=self._group,
             )
 
