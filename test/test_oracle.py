@@ -70,6 +70,8 @@ def test_answers_are_those_of_the_batch(batch: SceneBatch) -> None:
     use = exact.xyz_valid[1]
     torch.testing.assert_close(answers.confidence, use.float())
     same = (answers.xyz - 2 * exact.xyz[1]).norm(dim=-1)[use] < 1e-3 * answers.xyz.norm(dim=-1)[use]
+    moved = answers.displacement - 2 * exact.displacement[1]
+    assert (moved.norm(dim=-1)[use] < 1e-3).float().mean() > 0.98
     assert same.float().mean() > 0.99  # single precision may choose the other side of an edge
     assert (answers.visibility == exact.visibility[1])[use].float().mean() > 0.98
 

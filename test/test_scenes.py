@@ -166,6 +166,7 @@ def test_the_sky_turns_with_the_camera_only(batch: SceneBatch) -> None:
     )
     open_sky = batch.depth[torch.arange(8)[:, None], q.t_tgt, row, column].isinf().numpy()
     assert inside.sum() > 100
+    assert (truth.displacement[~truth.xyz_valid] == 0).all()
     assert ((truth.visibility.numpy() == 1) == open_sky)[inside].mean() > 0.95
 
 
@@ -348,6 +349,11 @@ def test_textures_fade_to_their_mean_with_distance(scenes: ProceduralScenes) -> 
     near = scenes.bank.sample(index, u, u.flip(0), torch.full((n,), 1 / 128))[0]
     far = scenes.bank.sample(index, u, u.flip(0), torch.full((n,), 3.0))[0]
     assert near.std() > 0.1 and far.std() < 1e-6
+    seam, left, right = (
+        scenes.bank.sample(index, torch.full((n,), at), u, torch.full((n,), 1 / 128))[0]
+        for at in (1.0, 1 - 0.5 / 128, 1 + 0.5 / 128)
+    )
+    torch.testing.assert_close(seam, 0.5 * (left + right), atol=2e-3, rtol=0)  # it tiles without a seam
     period = scenes.bank.sample(index, u + 3, u.flip(0), torch.full((n,), 1 / 128))[0]
     torch.testing.assert_close(period, near, atol=1e-3, rtol=0)
 
