@@ -109,9 +109,12 @@ def main() -> None:
     assert autostart(node) and node.session is not None
     session, publish = node.session, node.session._publish
     take = session.inputs._take
+    first: list[int] = []  # number of the first image heard: those before it were sent to us and lost, too
 
     def timed_take(header: Any, image: np.ndarray) -> None:
         now, started = time.time_ns(), time.thread_time()
+        if not first:
+            first.append(session.inputs._number or 1)
         transports.append((now - conversions.stamp_ns(header.stamp)) / 1e6)
         take(header, image)
         callback_cpu.append(1e3 * (time.thread_time() - started))
@@ -149,7 +152,7 @@ def main() -> None:
             for name in (solving[-1] if solving else {})
         },
         "received": figures["images received"],
-        "lost": figures["images lost by the middleware"],
+        "lost": figures["images lost by the middleware"] + (first[0] - 1 if first else 0),
         "accounted": frames.used
         + frames.thinned
         + frames.duplicates
