@@ -86,6 +86,7 @@ def test_clips_are_reused_with_fresh_queries() -> None:
     assert all(torch.equal(b.video, batches[0].video) for b in batches[:4])
     assert not torch.equal(batches[3].video, batches[4].video)
     assert not torch.equal(batches[0].queries.u, batches[1].queries.u)
+    assert len(feed._pool) == 1  # what is past is forgotten
 
 
 def _one_of_two(rank: int, address: str, out: str) -> None:

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import queue
 import signal
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from multiprocessing.process import BaseProcess
@@ -72,14 +71,12 @@ class Feed:
         self._sources = [open_source(s, recipe.model) for s in recipe.sources]
         weights = np.array([s.weight for s in recipe.sources], dtype=float)
         self._weights = weights / weights.sum()
-        self._pool: OrderedDict[int, list[ClipBatch]] = OrderedDict()
+        self._pool: dict[int, list[ClipBatch]] = {}
 
     def _clips(self, group: int) -> list[ClipBatch]:
         """The chunks of one batch of clips, made if the pool has not got them."""
         if group not in self._pool:
             self._pool[group] = [self._make(group, chunk) for chunk in self._chunks]
-            while len(self._pool) > self._recipe.feed.pool:
-                self._pool.popitem(last=False)
         return self._pool[group]
 
     def _make(self, group: int, chunk: int) -> ClipBatch:
@@ -97,8 +94,8 @@ class Feed:
         workers = max(1, feed.workers)
         first = number // workers // feed.reuse
         chosen = first + _seed(recipe.seed, 3, number) % feed.pool
-        for place in range(first, chosen + 1):  # keep the order of making, whatever is asked first
-            self._clips(place * workers + self._worker)
+        for past in [group for group in self._pool if group < first * workers]:
+            del self._pool[past]
         clips = self._clips(chosen * workers + self._worker)
         asked = [self._ask(number, chunk, part) for chunk, part in zip(self._chunks, clips)]
         videos, aspects, queries, truths = zip(*asked)
