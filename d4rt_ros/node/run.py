@@ -59,6 +59,9 @@ def run(args: Sequence[str] | None = None) -> int:
             executor.spin()
         except ExternalShutdownException:
             pass
+        except Exception:
+            if not ended.is_set():  # at the end rclpy may find its context gone in the middle of a wait
+                raise
         finally:
             ended.set()
 
