@@ -226,7 +226,11 @@ def test_requests_are_answered_while_encoding_is_paused_and_forgotten_on_reset(r
     assert rig.session.worker.counters.windows_in == before
     assert rig.call(Query, "query", u=[1.0], v=[1.0]).success
     assert rig.call(SetBool, "pause", data=False).message == "running"
+    followed = rig.call(FollowPoints, "follow_points", u=[9.0], v=[9.0]).ids[0]
     assert rig.call(Trigger, "reset").success
+    assert (
+        "is not followed; 0 points are" in rig.call(UnfollowPoints, "unfollow_points", ids=[followed]).message
+    )
     answer = rig.call(Query, "query", u=[1.0], v=[1.0])
     assert not answer.success and "no window is held yet" in answer.message
     rig.play(FRAMES)
