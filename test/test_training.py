@@ -351,3 +351,23 @@ def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
         trainer.close()
     start, end = sum(losses[:3]) / 3, sum(losses[-20:]) / 20
     assert end < start / 2, (start, end)
+
+
+def test_weights_of_shorter_windows_start_longer_ones(tmp_path: Path) -> None:
+    short = Trainer(recipe_from_dict(tiny(model={**TINY_MODEL, "frames": 2})), torch.device("cpu"))
+    short.export(tmp_path / "short.safetensors")
+    start = str(tmp_path / "short.safetensors")
+    long = Trainer(recipe_from_dict(tiny(start_from=start)), torch.device("cpu")).model
+    before, after = short.model.state_dict(), long.state_dict()
+    name = "query_embedder.t_src_embed.weight"
+    assert after[name].shape == (4, 32)
+    middle = before[name][0] + (before[name][1] - before[name][0]) / 3
+    torch.testing.assert_close(after[name][1], middle, atol=1e-3, rtol=1e-2)  # kept in 16 bits
+    torch.testing.assert_close(
+        after["memory_proj.weight"], before["memory_proj.weight"], atol=1e-3, rtol=1e-2
+    )
+    with pytest.raises(ValueError, match="another model configuration"):
+        Trainer(
+            recipe_from_dict(tiny(model={**TINY_MODEL, "dec_width": 64}, start_from=start)),
+            torch.device("cpu"),
+        )

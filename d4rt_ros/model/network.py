@@ -13,7 +13,7 @@ from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.embedding import QueryEmbedding
 from d4rt_ros.model.encoder import Encoder
 from d4rt_ros.model.graphs import DecodeGraphs
-from d4rt_ros.model.layers import Attention, CrossBlock
+from d4rt_ros.model.layers import Attention, CrossBlock, SelfBlock
 from d4rt_ros.model.queries import Queries
 from d4rt_ros.model.scene import Scene
 
@@ -161,13 +161,29 @@ def from_pixel(raw: dict[str, Tensor], queries: Queries) -> dict[str, Tensor]:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Start small and without bias, as ViTs do."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+    """Start every layer at the size of its input; what is added to a residual, and the read-outs, start small."""
+    if isinstance(module, (SelfBlock, CrossBlock)):
+        attention = module.attn if isinstance(module, SelfBlock) else module.cross_attn
+        nn.init.trunc_normal_(attention.in_proj_weight, std=attention.in_proj_weight.shape[1] ** -0.5)
+        for layer in (attention.out_proj, module.ff[-2]):
+            nn.init.trunc_normal_(cast("nn.Linear", layer).weight, std=0.02)
+    elif isinstance(module, Heads):
+        for layer in module.children():
+            nn.init.trunc_normal_(cast("nn.Linear", layer).weight, std=0.02)
+    elif isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
         nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv3d):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-    elif isinstance(module, Attention):
-        nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
     elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.5)
+    elif isinstance(module, QueryEmbedding):
+        _centre(module.patch_proj[0])
+    elif isinstance(module, Encoder):
+        _centre(module.patch_embed)
+
+
+def _centre(layer: nn.Module) -> None:
+    """Let colours count: they vary by 0.2 round 0.45, and must not drown in the position embedding."""
+    weight, bias = (cast("Tensor", getattr(layer, name)) for name in ("weight", "bias"))
+    nn.init.trunc_normal_(weight, std=5 * weight[0].numel() ** -0.5)
+    with torch.no_grad():
+        bias.copy_(-0.45 * weight.flatten(1).sum(1))

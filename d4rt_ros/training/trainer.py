@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from d4rt_ros.model import D4RT, Queries
@@ -198,6 +199,22 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _build_model(recipe: Recipe) -> D4RT:
-    if recipe.start_from:
-        return load_model(recipe.start_from, config=recipe.model).requires_grad_(True)
-    return D4RT(recipe.model)
+    if not recipe.start_from:
+        return D4RT(recipe.model)
+    trained = load_model(recipe.start_from)
+    if replace(trained.config, frames=recipe.model.frames) != recipe.model:
+        raise ValueError(f"{recipe.start_from} has another model configuration than the recipe's")
+    model = D4RT(recipe.model)
+    model.load_state_dict(
+        {name: _stretched(tensor, model, name) for name, tensor in trained.state_dict().items()}
+    )
+    return model
+
+
+def _stretched(tensor: Tensor, model: D4RT, name: str) -> Tensor:
+    """A tensor for windows of another length: time embeddings are resized linearly, as OpenD4RT does."""
+    rows = len(model.state_dict()[name])
+    if len(tensor) == rows:
+        return tensor
+    stretched = F.interpolate(tensor.T[None], rows, mode="linear", align_corners=True)
+    return stretched[0].T
