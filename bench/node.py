@@ -61,7 +61,7 @@ def client(seconds: float) -> None:
     node = rclpy.create_node("client")
     node.create_subscription(Image, "/d4rt/depth/image", lambda message: None, OUTPUT)
     service = node.create_client(Query, "/d4rt/query")
-    assert service.wait_for_service(20)
+    assert service.wait_for_service(120)
     random = np.random.default_rng(0)
     trips: dict[int, list[float]] = {size: [] for size in SIZES}
     end = time.monotonic() + seconds
@@ -101,7 +101,7 @@ def run(seconds: float, profile: Path | None, domain: int) -> dict[str, Any]:
     camera = start("bench.node_camera", "30")
     asking = start("bench.node", "--client", str(seconds))
     try:
-        trips = json.loads(asking.communicate(timeout=seconds + 60)[0].strip().splitlines()[-1])
+        trips = json.loads(asking.communicate(timeout=seconds + 180)[0].strip().splitlines()[-1])
         sent = finish(camera)["sent"]
         found = finish(node)
     finally:
