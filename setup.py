@@ -1,4 +1,4 @@
-"""Installs the part that needs no ROS, with the `d4rt` command. The ROS package is built by CMakeLists.txt."""
+"""Installs the part that needs no ROS, with the command `d4rt`. CMakeLists.txt builds the ROS package."""
 
 from pathlib import Path
 

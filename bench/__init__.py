@@ -1,1 +1,1 @@
-"""Measurements: one script a question, run as `python -m bench.NAME`; the last line printed is one JSON object."""
+"""Measurements: one script a question, run as `python -m bench.NAME`; the last line printed is JSON."""

@@ -66,6 +66,7 @@ def random_sizes(seed: int) -> ModelConfig:
         position="flat",
         corner_pixels=True,
         relative=False,
+        anchored=False,
     )
 
 

@@ -21,6 +21,8 @@ class ModelConfig:
     its input (OpenD4RT) and not over the full extent. original_patches: colour patches are cut from the
     original frame when it is larger than image_size (paper appendix C). relative: the read-outs of xyz and uv
     start from the query's own pixel (see `network.from_pixel`), which a small network learns much sooner.
+    anchored: memory tokens carry the query's own embeddings of their place and time, so that a query finds
+    where it looks from the first step on.
     """
 
     frames: int = 8
@@ -40,6 +42,7 @@ class ModelConfig:
     corner_pixels: bool = False
     original_patches: bool = False
     relative: bool = True
+    anchored: bool = True
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together. Raises ValueError naming field and value."""
@@ -103,6 +106,7 @@ _PAPER: dict[str, Any] = {
     "patch": (2, 16, 16),
     "original_patches": True,
     "relative": False,
+    "anchored": False,
     "dec_width": 768,
     "dec_heads": 12,
     "dec_depth": 6,
@@ -178,6 +182,7 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
             corner_pixels=True,
             original_patches=True,
             relative=False,
+            anchored=False,
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not an OpenD4RT model configuration: {error!r}") from error

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d4rt_ros.model.config import ModelConfig
+from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.model.queries import Queries
 
 
@@ -28,6 +30,7 @@ class QueryEmbedding(nn.Module):
         self.patch_proj = nn.Sequential(nn.Linear(3 * side * side, width), nn.GELU(), nn.Linear(width, width))
         self.out_norm = nn.LayerNorm(width)
         self.corner_pixels = config.corner_pixels
+        self.patch_frames, self.rows, self.columns = config.patch[0], *config.token_grid[1:]
         self.register_buffer("bands", torch.empty(0), persistent=False)
         self.register_buffer("reach", torch.empty(0), persistent=False)
         self.fill_buffers(config)
@@ -61,6 +64,15 @@ class QueryEmbedding(nn.Module):
         block = torch.lerp(block[..., :-1, :], block[..., 1:, :], (x - x0)[..., None, None, None])
         block = torch.lerp(block[..., :-1, :, :], block[..., 1:, :, :], (y - y0)[..., None, None, None])
         return block.movedim(-1, -3).flatten(2)
+
+    def places(self, frames: int) -> Tensor:
+        """Embeddings of place and time of the memory tokens of `frames` frames: [M, width], 0 for the last."""
+        u, v = pixel_grid(self.rows, self.columns, self.bands.device)
+        place = self.uv_proj(torch.cat((self.fourier(u), self.fourier(v)), dim=-1))
+        times = (self.t_src_embed.weight + self.t_tgt_embed.weight)[:frames]
+        slots = times.unflatten(0, (-1, self.patch_frames)).mean(dim=1)
+        both = (slots[:, None] + place).flatten(0, 1)
+        return F.pad(F.layer_norm(both, both.shape[-1:]), (0, 0, 0, 1))
 
     def forward(self, queries: Queries, images: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Queries [B, N] and the images to cut patches from [B, T, H, W, 3] to tokens [B, N, width].

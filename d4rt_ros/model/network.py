@@ -77,6 +77,10 @@ class D4RT(nn.Module):
         self.heads = Heads(config.dec_width)
         self.graphs = DecodeGraphs(self.answer)
         self.apply(_initialise)
+        if config.anchored:  # a query attends to its own place and time before anything is learnt
+            for block in self.decoder.blocks:
+                weight = cast("CrossBlock", block).cross_attn.in_proj_weight.data
+                weight[config.dec_width : 2 * config.dec_width] = weight[: config.dec_width]
 
     def memory(self, video: Tensor, aspect_ratio: Tensor) -> Tensor:
         """Encode video [B, T, 3, H, W], float 0..1 at the input size, and width / height [B].
@@ -85,7 +89,8 @@ class D4RT(nn.Module):
         """
         aspect = self.aspect_ratio_proj(aspect_ratio.reshape(-1, 1, 1).to(torch.float32))
         memory = self.encoder(video, aspect)
-        return self.memory_proj(memory.to(self.memory_proj.weight.dtype))
+        memory = self.memory_proj(memory.to(self.memory_proj.weight.dtype))
+        return memory + self.query_embedder.places(video.shape[1]) if self.config.anchored else memory
 
     def answer(
         self, queries: Queries, images: Tensor, memory: list[tuple[Tensor, Tensor]]
@@ -161,7 +166,7 @@ def from_pixel(raw: dict[str, Tensor], queries: Queries) -> dict[str, Tensor]:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Start every layer at the size of its input; what is added to a residual, and the read-outs, start small."""
+    """Start layers at the size of their input; what joins a residual, and the read-outs, start small."""
     if isinstance(module, (SelfBlock, CrossBlock)):
         attention = module.attn if isinstance(module, SelfBlock) else module.cross_attn
         nn.init.trunc_normal_(attention.in_proj_weight, std=attention.in_proj_weight.shape[1] ** -0.5)
