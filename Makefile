@@ -4,14 +4,14 @@ SHELL := /bin/bash
 .PHONY: help setup demo test test-all lint format bench
 
 IN_ENV := source .venv/env.sh &&
-# Many small networks: one thread each is faster than a pool each.
+# Many small networks: one thread each, and two processes of tests, are faster than a pool of threads each.
 PYTEST := OMP_NUM_THREADS=1 python3 -m pytest
 
 help:
 	@echo "make demo      the node on real footage: ARGS='VIDEO_OR_FOLDER --fps 10', results in demo_out/"
 	@echo "make test      fast tests            make test-all  with faults, load and soak"
 	@echo "make lint      ruff and mypy         make format    what ruff can mend"
-	@echo "make bench     overhead of the node and of the conversions, one JSON line each"
+	@echo "make bench     every benchmark in its quick form, one JSON line each"
 
 setup:
 	@tools/setup
@@ -20,7 +20,7 @@ demo: setup
 	@$(IN_ENV) python3 tools/demo.py $(ARGS)
 
 test: setup
-	@$(IN_ENV) $(PYTEST) -m "not slow" test $(ARGS)
+	@$(IN_ENV) $(PYTEST) -n 2 -m "not slow" test $(ARGS)
 
 test-all: setup
 	@$(IN_ENV) $(PYTEST) test $(ARGS)
@@ -32,4 +32,4 @@ format: setup
 	@$(IN_ENV) ruff check --fix . ; ruff format .
 
 bench: setup
-	@$(IN_ENV) python3 -m bench.convert && python3 -m bench.node --quick
+	@$(IN_ENV) for name in convert "node --quick" "network --quick" "dense --quick" "accuracy --quick"; do python3 -m bench.$$name || exit 1; done

@@ -66,7 +66,7 @@ class QueryEmbedding(nn.Module):
         return block.movedim(-1, -3).flatten(2)
 
     def places(self, frames: int) -> Tensor:
-        """Embeddings of place and time of the memory tokens of `frames` frames: [M, width], 0 for the last."""
+        """Embeddings of place and time of the memory tokens of `frames` frames: [M, width], last 0."""
         u, v = pixel_grid(self.rows, self.columns, self.bands.device)
         place = self.uv_proj(torch.cat((self.fourier(u), self.fourier(v)), dim=-1))
         times = (self.t_src_embed.weight + self.t_tgt_embed.weight)[:frames]
