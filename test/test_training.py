@@ -112,8 +112,10 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         trainer.take_step()
     two = torch.load(out)
     for name, value in trainer.model.state_dict().items():
-        moved = (value - begin[name]).abs().mean()
-        assert float((value - two[name]).abs().mean()) <= 1e-3 * float(moved) + 1e-9, name
+        moved, apart = (value - begin[name]).abs(), (value - two[name]).abs()
+        if name.endswith("in_proj_bias"):  # softmax ignores the keys' bias: its gradient is rounding alone
+            apart = torch.cat((apart.chunk(3)[0], apart.chunk(3)[2]))
+        assert float(apart.mean()) <= 1e-3 * float(moved.mean()) + 1e-9, name
 
 
 def test_sigterm_writes_a_checkpoint_that_resumes(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ def vit_flops(config: ModelConfig, frames: int | None = None) -> int:
         rows = tokens + 1 if layer % 2 else tokens
         total += rows * (per_token + 4 * seen * width)
     total += 2 * (tokens + 1) * width * config.dec_width
+    if config.anchored:
+        total += 2 * (tokens // slots) * _uv_features(config) * config.dec_width
     return total + 2 * width * (1 + width)
 
 
@@ -41,8 +43,12 @@ def query_flops(config: ModelConfig, frames: int | None = None) -> int:
     _, tokens = _tokens(config, frames)
     width = config.dec_width
     block = 2 * width * (2 * width + 2 * config.dec_hidden) + 4 * (tokens + 1) * width
-    embed = 2 * width * (2 * (1 + 2 * config.uv_bands) + 3 * config.rgb_patch**2 + width)
+    embed = 2 * width * (_uv_features(config) + 3 * config.rgb_patch**2 + width)
     return embed + config.dec_depth * block + 2 * width * sum(HEADS.values())
+
+
+def _uv_features(config: ModelConfig) -> int:
+    return 2 * (1 + 2 * config.uv_bands)
 
 
 def _tokens(config: ModelConfig, frames: int | None) -> tuple[int, int]:
