@@ -57,7 +57,7 @@ def measure(model: D4RT, data: Path | None, clips: int, windows: int | None) -> 
 
 
 def line(results: dict[str, dict[str, float]], everything: bool) -> dict[str, object]:
-    """For the JSON line: the asked-for keys of every sequence, null where its truth does not tell."""
+    """For the JSON line: the main figures of every sequence, null where its truth does not tell."""
     out: dict[str, object] = {}
     for name, scores in results.items():
         kept = {key: scores.get(key) for key in KEYS}
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     parser.add_argument("--precision", default="auto", help=f"auto, {', '.join(PRECISIONS)}")
     parser.add_argument(
-        "--all", action="store_true", help="every metric in the JSON, not only those of the brief"
+        "--all", action="store_true", help="every metric in the JSON, not only the main ones"
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer clips and windows: under a minute on two cores"
