@@ -19,7 +19,9 @@ _QUANTILE = 0.3  # of the residuals, gives the scale: holds while so much of the
 _CHI3_QUANTILE = 1.1932  # the same quantile of a 3-D normal vector's length
 _RANKED = 5  # with fewer points than this below the quantile, this many give the scale
 _L1_STEPS = 10
+_SETTLED = 0.05  # an L1 step that lowers no deviation by more than this share was the last
 _KERNEL_STEPS = 20
+_STEADY = 1e-4  # change of the weights at which the kernel has settled
 _DOUBT = 0.75  # inlier share below which fits to triples are tried as other starts,
 _COARSE = 0.15  # as they are where the deviation is more of the points' extent than this
 _TRIPLES = 96
@@ -58,27 +60,28 @@ def umeyama(source: Array, target: Array, weights: Array, with_scale: bool) -> t
     Returns:
         scale [B], rotation [B, 3, 3] with determinant +1, translation [B, 3].
     """
-    share = (weights / weights.sum(-1, keepdims=True))[..., None]
-    mean_s = (share * source).sum(1)
-    mean_t = (share * target).sum(1)
-    centred_s = source - mean_s[:, None]
-    centred_t = target - mean_t[:, None]
-    u, _, vt = np.linalg.svd(np.swapaxes(share * centred_t, 1, 2) @ centred_s)
-    fix = np.ones((len(u), 1, 3))
-    fix[:, 0, 2] = np.sign(np.linalg.det(u) * np.linalg.det(vt))  # a reflection is not a rotation
-    rotation = (u * fix) @ vt
+    share = (weights / weights.sum(-1, keepdims=True))[:, None]
+    mean_s, mean_t = share @ source, share @ target
+    centred_s, centred_t = source - mean_s, target - mean_t
+    weighted_t = np.swapaxes(centred_t, 1, 2) * share
+    u, _, vt = np.linalg.svd(weighted_t @ centred_s)
+    rotation = u @ vt
+    mirrored = np.linalg.det(rotation) < 0.0  # a reflection is not a rotation
+    if mirrored.any():
+        rotation = np.where(mirrored[:, None, None], rotation - 2.0 * u[:, :, 2:] @ vt[:, 2:], rotation)
     scale = np.ones(len(u))
     if with_scale:
-        extent_s = np.maximum((share * centred_s**2).sum((1, 2)), np.finfo(np.float64).tiny)
-        scale = np.sqrt((share * centred_t**2).sum((1, 2)) / extent_s)
-    translation = mean_t - scale[:, None] * np.einsum("bij,bj->bi", rotation, mean_s)
-    return scale, rotation, translation
+        extent_s = np.maximum((share @ centred_s**2).sum((1, 2)), np.finfo(np.float64).tiny)
+        scale = np.sqrt((share @ centred_t**2).sum((1, 2)) / extent_s)
+    translation = mean_t - scale[:, None, None] * (mean_s @ np.swapaxes(rotation, 1, 2))
+    return scale, rotation, translation[:, 0]
 
 
 def plain_fit(source: Array, target: Array, prior: Array, with_scale: bool) -> Fit:
     """Least squares; every point is believed as its prior says."""
-    solved = umeyama(source, target, prior, with_scale)
-    deviation = _deviation(_lengths(source, target, prior, *solved), prior, _floor(target, prior))
+    sets = _Sets.of(source, target, prior, with_scale)
+    solved = sets.solved(np.ones_like(prior))
+    deviation = sets.deviation(sets.lengths(*solved))
     return Fit(*solved, np.ones_like(prior), np.zeros_like(prior), deviation)
 
 
@@ -88,41 +91,90 @@ def robust_fit(source: Array, target: Array, prior: Array, with_scale: bool) -> 
     An L1 fit has one optimum to speak of and bears up to some 45% of wrong points; only where it leaves few
     points in agreement are triples worth their time.
     """
-    floor = _floor(target, prior)
-    kernel = np.ones_like(prior)
+    sets = _Sets.of(source, target, prior, with_scale)
+    kernel, before = np.ones_like(prior), np.full(len(prior), np.inf)
     for _ in range(_L1_STEPS):
-        length = _lengths(source, target, prior, *umeyama(source, target, prior * kernel, with_scale))
-        deviation = _deviation(length, prior, floor)[:, None]
-        kernel = deviation / np.maximum(length, 0.1 * deviation)
-    fit = _refined(source, target, prior, kernel, with_scale, floor)
-    coarse = fit.deviation > _COARSE * _extent(target, prior)
+        length = sets.lengths(*sets.solved(kernel))
+        deviation = sets.deviation(length)
+        kernel = deviation[:, None] / np.maximum(length, 0.1 * deviation[:, None])
+        if (deviation >= (1.0 - _SETTLED) * before).all():
+            break
+        before = deviation
+    fit = _refined(sets, kernel)
+    coarse = fit.deviation > _COARSE * sets.extent
     doubtful = np.flatnonzero(coarse | (_inlier_share(fit, prior) < _DOUBT))
     if not len(doubtful):
         return fit
-    part = (source[doubtful], target[doubtful], prior[doubtful])
-    length = _best_triple(*part, with_scale)
-    deviation = _deviation(length, part[2], floor[doubtful])
+    part = sets.take(doubtful)
+    length = _best_triple(part)
+    deviation = part.deviation(length)
     better = deviation < fit.deviation[doubtful]
     if not better.any():
         return fit
-    doubtful, part = doubtful[better], (part[0][better], part[1][better], part[2][better])
-    kernel = _kernel(length[better], deviation[better])[0]
-    other = _refined(*part, kernel, with_scale, floor[doubtful])
+    other = _refined(part.take(better), _kernel(length[better], deviation[better])[0])
     for name in Fit.__dataclass_fields__:
-        getattr(fit, name)[doubtful] = getattr(other, name)
+        getattr(fit, name)[doubtful[better]] = getattr(other, name)
     return fit
 
 
-def _refined(
-    source: Array, target: Array, prior: Array, kernel: Array, with_scale: bool, floor: Array
-) -> Fit:
+@dataclass(frozen=True)
+class _Sets:
+    """B pairs of point sets, and what every step of a fit needs to know of them."""
+
+    source: Array
+    target: Array
+    prior: Array
+    with_scale: bool
+    root: Array  # [B, N] of the prior
+    goal: Array  # [B, 1] prior below the quantile that gives the scale
+    least: Array  # [B] least rank of that quantile, of all N
+    extent: Array  # [B] standard deviation per axis of the target's points, as the prior weighs them
+
+    @staticmethod
+    def of(source: Array, target: Array, prior: Array, with_scale: bool) -> _Sets:
+        total = prior.sum(-1, keepdims=True)
+        share = (prior / total)[:, None]
+        extent = np.sqrt((share @ (target - share @ target) ** 2).sum((1, 2)) / 3.0)
+        unused = (prior <= 0.0).sum(-1)
+        least = np.minimum(unused + _RANKED, prior.shape[1]) - 1
+        return _Sets(source, target, prior, with_scale, np.sqrt(prior), _QUANTILE * total, least, extent)
+
+    def take(self, which: NDArray[np.generic]) -> _Sets:
+        """Some of the pairs."""
+        return _Sets.of(self.source[which], self.target[which], self.prior[which], self.with_scale)
+
+    def solved(self, kernel: Array) -> tuple[Array, Array, Array]:
+        """Least squares with robust weights [B, N]."""
+        return umeyama(self.source, self.target, self.prior * kernel, self.with_scale)
+
+    def lengths(self, scale: Array, rotation: Array, shift: Array) -> Array:
+        """[B, N] lengths of the residuals in units of their prior deviation."""
+        turn = scale[:, None, None] * np.swapaxes(rotation, 1, 2)
+        error = self.target - self.source @ turn - shift[:, None]
+        return np.asarray(np.sqrt(np.einsum("bnc,bnc->bn", error, error)) * self.root)
+
+    def deviation(self, length: Array) -> Array:
+        """[B] standard deviation per axis, from a low quantile of the residuals, weighted by the prior.
+
+        At least what keeps exact data from dividing by zero.
+        """
+        # Points of prior 0 have length 0: they come first and add nothing to what is believed.
+        rows = np.arange(len(length))
+        order = np.argsort(length, axis=-1)
+        believed = np.cumsum(self.prior[rows[:, None], order], axis=-1)
+        place = np.minimum((believed < self.goal).sum(-1), length.shape[1] - 1)
+        chosen = length[rows, order[rows, np.maximum(place, self.least)]]
+        return np.maximum(chosen / _CHI3_QUANTILE, 1e-12 * self.extent + np.finfo(np.float64).tiny)
+
+
+def _refined(sets: _Sets, kernel: Array) -> Fit:
     """Re-weight from a start until nothing changes."""
     for _ in range(_KERNEL_STEPS):
-        solved = umeyama(source, target, prior * kernel, with_scale)
-        length = _lengths(source, target, prior, *solved)
-        deviation = _deviation(length, prior, floor)
+        solved = sets.solved(kernel)
+        length = sets.lengths(*solved)
+        deviation = sets.deviation(length)
         before, (kernel, ratio) = kernel, _kernel(length, deviation)
-        if np.abs(kernel - before).max() < 1e-6:
+        if np.abs(kernel - before).max() < _STEADY:
             break
     return Fit(*solved, kernel, ratio, deviation)
 
@@ -132,51 +184,21 @@ def _kernel(length: Array, deviation: Array) -> tuple[Array, Array]:
     return (1.0 + ratio) ** -2, ratio
 
 
-def _best_triple(source: Array, target: Array, prior: Array, with_scale: bool) -> Array:
+def _best_triple(sets: _Sets) -> Array:
     """Lengths of the residuals [B, N] under the best of some transforms fitted to three points each."""
-    sets, count, _ = source.shape
-    draw = -np.log(np.random.default_rng(0).random((_TRIPLES, count)))
-    best = np.full_like(prior, np.inf)
-    for b in range(sets):
-        usable = np.flatnonzero(prior[b] > 0.0)
+    draw = -np.log(np.random.default_rng(0).random((_TRIPLES, sets.prior.shape[1])))
+    best = np.full_like(sets.prior, np.inf)
+    for b, prior in enumerate(sets.prior):
+        usable = np.flatnonzero(prior > 0.0)
         # three without replacement, in proportion to the prior (Efraimidis and Spirakis)
-        triple = usable[np.argsort(draw[:, usable] / prior[b, usable], axis=1)[:, :3]]
-        solved = umeyama(source[b][triple], target[b][triple], np.ones((_TRIPLES, 3)), with_scale)
-        shape = (_TRIPLES, count)
-        length = _lengths(source[b], target[b], np.broadcast_to(prior[b], shape), *solved)
-        score = _deviation(length, np.broadcast_to(prior[b], shape), np.zeros(_TRIPLES))
-        best[b] = length[score.argmin()]
+        triple = usable[np.argpartition(draw[:, usable] / prior[usable], 2, axis=1)[:, :3]]
+        solved = umeyama(
+            sets.source[b][triple], sets.target[b][triple], np.ones((_TRIPLES, 3)), sets.with_scale
+        )
+        tried = sets.take(np.full(_TRIPLES, b))
+        length = tried.lengths(*solved)
+        best[b] = length[tried.deviation(length).argmin()]
     return best
-
-
-def _lengths(
-    source: Array, target: Array, prior: Array, scale: Array, rotation: Array, shift: Array
-) -> Array:
-    """[B, N] lengths of the residuals in units of their prior deviation."""
-    moved = scale[:, None, None] * (source @ np.swapaxes(rotation, 1, 2)) + shift[:, None]
-    return np.linalg.norm(target - moved, axis=-1) * np.sqrt(prior)
-
-
-def _deviation(length: Array, prior: Array, floor: Array) -> Array:
-    """[B] standard deviation per axis, from a low quantile of each row's residuals, weighted by the prior."""
-    order = np.argsort(np.where(prior > 0.0, length, np.inf), axis=-1)
-    believed = np.cumsum(np.take_along_axis(prior, order, axis=-1), axis=-1)
-    place = (believed < _QUANTILE * believed[:, -1:]).sum(-1)
-    place = np.minimum(np.maximum(place, _RANKED - 1), (prior > 0.0).sum(-1) - 1)
-    chosen = np.take_along_axis(length, np.take_along_axis(order, place[:, None], axis=-1), axis=-1)[:, 0]
-    return np.maximum(chosen / _CHI3_QUANTILE, floor)
-
-
-def _floor(target: Array, prior: Array) -> Array:
-    """[B] a deviation that keeps exact data from dividing by zero."""
-    return 1e-12 * _extent(target, prior) + np.finfo(np.float64).tiny
-
-
-def _extent(target: Array, prior: Array) -> Array:
-    """[B] standard deviation per axis of the points themselves, as the prior weighs them."""
-    share = prior / prior.sum(-1, keepdims=True)
-    centred = target - np.einsum("bn,bnc->bc", share, target)[:, None]
-    return np.asarray(np.sqrt(np.einsum("bn,bnc->b", share, centred**2) / 3.0))
 
 
 def _inlier_share(fit: Fit, prior: Array) -> Array:

@@ -200,35 +200,47 @@ def align_many(
     src = np.where(finite[..., None], src, 0.0)
     tgt = np.where(finite[..., None], tgt, 0.0)
 
-    reasons = [_degenerate(*item) for item in zip(src, tgt, prior, finite, strict=True)]
+    reasons = _degenerate(src, tgt, prior, finite)
     good = np.array([not reason for reason in reasons], dtype=bool)
     results = [_refusal(reason, prior.shape[1]) for reason in reasons]
     if good.any():
-        fit = (robust_fit if robust else plain_fit)(src[good], tgt[good], prior[good], with_scale)
-        for b, index in enumerate(np.flatnonzero(good)):
-            results[index] = _describe(fit, b, src[index], tgt[index], prior[index], with_scale)
+        part = src[good], tgt[good], prior[good]
+        described = _describe((robust_fit if robust else plain_fit)(*part, with_scale), *part, with_scale)
+        for index, found in zip(np.flatnonzero(good), described, strict=True):
+            results[index] = found
     return results
 
 
-def _degenerate(source: Array, target: Array, weights: Array, finite: NDArray[np.bool_]) -> str:
-    """Why these points cannot fix a transform, or an empty string."""
-    count, usable = len(weights), int((weights > 0.0).sum())
-    if finite.sum() < _MIN_POINTS <= count:
-        return f"only {int(finite.sum())} of {count} points are finite, at least {_MIN_POINTS} are needed"
-    if count and usable == 0:
-        return f"the weights of all {count} points are zero"
-    if usable < _MIN_POINTS:
-        return f"only {usable} of {count} points are usable, at least {_MIN_POINTS} are needed"
-    for name, points in (("source", source), ("target", target)):
-        share = weights / weights.sum()
-        mean = share @ points
-        centred = points - mean
-        _, second, first = np.linalg.eigvalsh((share[:, None] * centred).T @ centred)
-        if first <= _POINT_RATIO**2 * (mean @ mean):
-            return f"the {name} points that count coincide ({usable} of {count})"
-        if second <= _LINE_RATIO**2 * first:
-            return f"the {name} points that count lie on a line ({usable} of {count})"
-    return ""
+def _degenerate(source: Array, target: Array, weights: Array, finite: NDArray[np.bool_]) -> list[str]:
+    """Why the points of each set cannot fix a transform, or an empty string."""
+    count, usable, sound = weights.shape[1], (weights > 0.0).sum(-1), finite.sum(-1)
+    total = weights.sum(-1, keepdims=True)
+    share = (weights / np.where(total > 0.0, total, 1.0))[:, None]
+    shapes = [_shape(share, points) for points in (source, target)]
+    reasons = []
+    for b, n in enumerate(usable.tolist()):
+        reason = ""
+        if sound[b] < _MIN_POINTS <= count:
+            reason = f"only {sound[b]} of {count} points are finite, at least {_MIN_POINTS} are needed"
+        elif count and n == 0:
+            reason = f"the weights of all {count} points are zero"
+        elif n < _MIN_POINTS:
+            reason = f"only {n} of {count} points are usable, at least {_MIN_POINTS} are needed"
+        for name, (point, line) in zip(("source", "target"), shapes):
+            if not reason and point[b]:
+                reason = f"the {name} points that count coincide ({n} of {count})"
+            elif not reason and line[b]:
+                reason = f"the {name} points that count lie on a line ({n} of {count})"
+        reasons.append(reason)
+    return reasons
+
+
+def _shape(share: Array, points: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of the sets are as good as a point, and which as good as a line."""
+    mean = share @ points
+    centred = points - mean
+    _, second, first = np.linalg.eigvalsh((np.swapaxes(centred, 1, 2) * share) @ centred).T
+    return first <= _POINT_RATIO**2 * (mean**2).sum((1, 2)), second <= _LINE_RATIO**2 * first
 
 
 def _refusal(reason: str, count: int) -> Alignment:
@@ -236,52 +248,66 @@ def _refusal(reason: str, count: int) -> Alignment:
     return Alignment(False, reason, np.eye(4), unknown * np.eye(6), unknown, 0.0, 0.0, np.zeros(count))
 
 
-def _describe(fit: Fit, b: int, source: Array, target: Array, prior: Array, with_scale: bool) -> Alignment:
-    """Covariance of set ``b`` by the sandwich rule, and the checks that only the finished fit allows."""
-    kernel, ratio, deviation = fit.kernel[b], fit.ratio[b], float(fit.deviation[b])
-    model = fit.scale[b] * source @ fit.rotation[b].T
-    error = target - model - fit.translation[b]
-    weights = prior * kernel
+def _describe(fit: Fit, source: Array, target: Array, prior: Array, with_scale: bool) -> list[Alignment]:
+    """Covariances by the sandwich rule, and the checks that only the finished fit allows."""
+    model = fit.scale[:, None, None] * (source @ np.swapaxes(fit.rotation, 1, 2))
+    error = target - model - fit.translation[:, None]
+    weights = prior * fit.kernel
     usable = prior > 0.0
-    effective = weights.sum() ** 2 / (weights**2).sum()
-    if effective < _MIN_POINTS - 0.5:
-        return _refusal(f"only about {effective:.1f} points agree, {_MIN_POINTS} are needed", len(prior))
+    count = prior.shape[1]
+    total = weights.sum(-1)
+    effective = total**2 / (weights**2).sum(-1)
     lost = _degenerate(model, model + error, weights, usable)
-    if lost:
-        return _refusal(f"after leaving out what disagrees, {lost}", len(prior))
-    freedom = 7 if with_scale else 6
-    x, y, z = model.T
-    zero, one = np.zeros_like(x), np.ones_like(x)
-    jacobian = np.array(  # d error / d (translation, rotation vector, log scale), [3, 7, N]
-        [
-            [one, zero, zero, zero, z, -y, x],
-            [zero, one, zero, -z, zero, x, y],
-            [zero, zero, one, y, -x, zero, z],
-        ]
-    )[:, :freedom]
-    hessian = np.einsum("cpn,n,cqn->pq", jacobian, weights, jacobian)
-    inverse = np.linalg.pinv(hessian, hermitian=True)
+    full = _covariances(model, error, weights, fit.ratio, 7 if with_scale else 6)
+    turn = np.sqrt(np.trace(full[:, 3:6, 3:6], axis1=1, axis2=2))
+    residual = fit.deviation / np.sqrt(prior.sum(-1) / usable.sum(-1))
+    share = (weights / total[:, None])[:, None]
+    extent = np.sqrt((share @ (target - share @ target) ** 2).sum((1, 2)) / 3.0)
+    inliers = ((fit.ratio <= 1.0) & usable).sum(-1) / usable.sum(-1)
+    results = []
+    for b, reason in enumerate(lost):
+        if effective[b] < _MIN_POINTS - 0.5:
+            reason = f"only about {effective[b]:.1f} points agree, {_MIN_POINTS} are needed"
+        elif reason:
+            reason = f"after leaving out what disagrees, {reason}"
+        elif turn[b] > _MAX_ROTATION_SD:
+            reason = "the points leave the rotation undetermined"
+        elif residual[b] > _MAX_RESIDUAL * extent[b]:
+            reason = "the two point sets do not agree"
+        found = Alignment(
+            ok=True,
+            reason="",
+            matrix=sim3_matrix(fit.scale[b], fit.rotation[b], fit.translation[b]),
+            covariance=full[b, :6, :6],
+            scale_variance=float(full[b, 6, 6] * fit.scale[b] ** 2) if with_scale else 0.0,
+            residual=float(residual[b]),
+            inlier_share=float(inliers[b]),
+            weights=weights[b],
+        )
+        results.append(_refusal(reason, count) if reason else found)
+    return results
+
+
+def _covariances(model: Array, error: Array, weights: Array, ratio: Array, freedom: int) -> Array:
+    """[B, freedom, freedom] of (translation, rotation vector, log scale)."""
+    sets, count = weights.shape
+    x, y, z = np.moveaxis(model, 2, 0)
+    jacobian = np.zeros((sets, 7, 3, count))  # d error / d parameters
+    jacobian[:, (0, 1, 2), (0, 1, 2)] = 1.0
+    jacobian[:, 3, 1], jacobian[:, 3, 2] = -z, y
+    jacobian[:, 4, 0], jacobian[:, 4, 2] = z, -x
+    jacobian[:, 5, 0], jacobian[:, 5, 1] = -y, x
+    jacobian[:, 6] = np.swapaxes(model, 1, 2)
+    jacobian = jacobian[:, :freedom]
+    flat = jacobian.reshape(sets, freedom, 3 * count)
+    weighted = (jacobian * weights[:, None, None]).reshape(flat.shape)
+    inverse = np.linalg.pinv(weighted @ np.swapaxes(flat, 1, 2), hermitian=True)
     # A point that steers the fit hides its own error: divide by 1 - leverage (HC3).
-    leverage = weights * np.einsum("cpn,pq,cqn->n", jacobian, inverse, jacobian) / 3.0
-    score = np.einsum("cpn,n,nc->np", jacobian, weights / np.maximum(1.0 - leverage, 0.1), error)
+    leverage = ((inverse @ weighted) * flat).reshape(jacobian.shape).sum((1, 2)) / 3.0
+    trust = weights / np.maximum(1.0 - leverage, 0.1)
+    score = (jacobian * (np.swapaxes(error, 1, 2) * trust[:, None])[:, None]).sum(2)
     # The kernel bends the residuals, so the true curvature is smaller than the weights say
     # (mean of d(w(r) r)/dr over w for a 3-D residual).
-    bend = (weights * (1.0 - 4.0 * ratio / (3.0 * (1.0 + ratio)))).sum() / weights.sum()
-    full = inverse @ (score.T @ score) @ inverse / max(bend, 0.1) ** 2
-    if np.sqrt(np.trace(full[3:6, 3:6])) > _MAX_ROTATION_SD:
-        return _refusal("the points leave the rotation undetermined", len(prior))
-    residual = deviation / np.sqrt(float(prior[usable].mean()))
-    share = weights / weights.sum()
-    extent = np.sqrt((share[:, None] * (target - share @ target) ** 2).sum() / 3.0)
-    if residual > _MAX_RESIDUAL * extent:
-        return _refusal("the two point sets do not agree", len(prior))
-    return Alignment(
-        ok=True,
-        reason="",
-        matrix=sim3_matrix(fit.scale[b], fit.rotation[b], fit.translation[b]),
-        covariance=full[:6, :6],
-        scale_variance=float(full[6, 6] * fit.scale[b] ** 2) if with_scale else 0.0,
-        residual=float(residual),
-        inlier_share=float((ratio <= 1.0)[usable].mean()),
-        weights=weights,
-    )
+    bend = (weights * (1.0 - 4.0 * ratio / (3.0 * (1.0 + ratio)))).sum(-1) / weights.sum(-1)
+    spread = inverse @ (score @ np.swapaxes(score, 1, 2)) @ inverse
+    return np.asarray(spread / np.maximum(bend, 0.1)[:, None, None] ** 2)
