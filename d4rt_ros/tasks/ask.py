@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -36,12 +37,25 @@ def ask(scene: SceneLike, u: Tensor, v: Tensor, t_src: Index, t_tgt: Index, t_ca
     queries = Queries.make(u, v, t_src, t_tgt, t_cam).to(scene.device)
     shape = queries.shape
     flat = scene.decode(queries.apply(lambda x: x.reshape(-1)))
+    if not _all_finite(flat):
+        flat = _sound(flat)
+    return flat.apply(lambda x: x.reshape(*shape, *x.shape[1:]))
+
+
+def _all_finite(answers: Answers) -> bool:
+    """Whether nothing has to be looked at one by one: a sum is finite only if all its parts are."""
+    total = sum((getattr(answers, field.name).sum() for field in fields(answers)), torch.zeros(()))
+    return bool(torch.isfinite(total))
+
+
+def _sound(flat: Answers) -> Answers:
+    """Answers [N] with those that are not finite replaced by zeros."""
     parts = (flat.xyz, flat.uv, flat.displacement, flat.normal)
     sound = torch.isfinite(flat.visibility) & torch.isfinite(flat.confidence)
     for part in parts:
         sound = sound & torch.isfinite(part).all(-1)
     xyz, uv, displacement, normal = (torch.where(sound[:, None], part, 0.0) for part in parts)
-    answers = Answers(
+    return Answers(
         xyz=xyz,
         uv=uv,
         visibility=torch.where(sound, flat.visibility, 0.0),
@@ -49,7 +63,6 @@ def ask(scene: SceneLike, u: Tensor, v: Tensor, t_src: Index, t_tgt: Index, t_ca
         normal=normal,
         confidence=torch.where(sound, flat.confidence, 0.0),
     )
-    return answers.apply(lambda x: x.reshape(*shape, *x.shape[1:]))
 
 
 def usable(confidence: Tensor, minimum: float = 0.0) -> Tensor:

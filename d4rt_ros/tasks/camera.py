@@ -205,12 +205,13 @@ def _grid(scene: SceneLike, grid: int) -> tuple[Tensor, Tensor]:
 def _align_cameras(scene: SceneLike, source: int, cameras: tuple[int, ...], grid: int) -> list[Alignment]:
     """Align what camera ``source`` sees, as given in each of ``cameras``, with itself: source_from_camera."""
     u, v = _grid(scene, grid)
-    columns = torch.tensor((source, *cameras), device=scene.device)[:, None]
-    answers = ask(scene, u, v, source, source, columns)
+    asked = cameras if source in cameras else (*cameras, source)
+    answers = ask(scene, u, v, source, source, torch.tensor(asked, device=scene.device)[:, None])
     points = answers.xyz.double().cpu().numpy()
     confidence = torch.where(usable(answers.confidence), answers.confidence, 0.0).double().cpu().numpy()
-    own, other = points[:1], points[1:]
-    confident = np.minimum(confidence[:1], confidence[1:])
+    at = asked.index(source)
+    own, other = points[at : at + 1], points[: len(cameras)]
+    confident = np.minimum(confidence[at : at + 1], confidence[: len(cameras)])
     confident[:, own[0, :, 2] <= 0.0] = 0.0  # a pixel cannot show what lies behind its camera
     # The loss is an L1 in log(1 + x / mean x), so an answer's error grows with its distance like this.
     distance = np.linalg.norm(own, axis=-1) + np.linalg.norm(other, axis=-1)
