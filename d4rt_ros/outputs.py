@@ -32,6 +32,7 @@ TOPICS: dict[str, tuple[str, str]] = {
     "camera_info": ("sensor_msgs/msg/CameraInfo", ""),
     "/tf": ("tf2_msgs/msg/TFMessage", ""),
 }
+EARLY_PARTS = frozenset({"", "depth", "points"})  # what the pipeline hands over before the rest is computed
 LATCHED = frozenset({"map_points"})  # transient local: late subscribers get the newest one
 TF_MODES = ("none", "world_to_camera", "odom_to_base", "map_to_odom")
 PATH_LENGTH = 1024
@@ -62,7 +63,9 @@ class Outputs:
         if tf_mode in ("odom_to_base", "map_to_odom") and not base:
             raise ValueError(f"tf.mode is '{tf_mode}', which needs frames.base")
         self.types, self.world, self.base, self.tf_mode = types, world, base, tf_mode
-        self._path: deque[tuple[int, np.ndarray, Any]] = deque(maxlen=PATH_LENGTH)  # stamp, pose, message
+        self._path: deque[tuple[int, np.ndarray, Any]] = deque(
+            maxlen=PATH_LENGTH
+        )  # stamp, pose, message once wanted
         self._segment = -1
 
     def state(self) -> dict[str, np.ndarray]:
@@ -78,7 +81,7 @@ class Outputs:
         self._path.clear()
         self._segment = int(state["path_segment"])
         for stamp, pose in zip(state["path_stamps"].tolist(), state["path_poses"], strict=True):
-            self._extend(stamp, pose)
+            self._path.append((stamp, pose, None))
 
     def build(
         self,
@@ -104,34 +107,34 @@ class Outputs:
         if camera is not None and camera.size != tuple(result.image_size):
             camera = None  # calibrated for another size, so its distortion was not taken out
         messages = {
-            **self._depth(result),
-            **self._clouds(result),
+            **self._depth(result, topics),
+            **self._clouds(result, topics),
             **self._tracks(result, camera, topics),
             **self._poses(result, camera_from_base, odom, topics),
         }
         return [(topic, messages[topic]) for topic in TOPICS if topic in topics and topic in messages]
 
-    def _depth(self, result: WindowResult) -> dict[str, Any]:
+    def _depth(self, result: WindowResult, topics: Collection[str]) -> dict[str, Any]:
         at = result.stamps[-1], result.frame_id
         messages: dict[str, Any] = {}
-        if result.intrinsics is not None:
+        if result.intrinsics is not None and {"camera_info", "depth/camera_info"} & set(topics):
             messages["camera_info"] = conversions.camera_info(
                 self.types, *at, result.image_size, result.intrinsics
             )
-        if result.depth is not None:
+        if result.depth is not None and "depth/image" in topics:
             messages["depth/image"] = conversions.depth_image(self.types, *at, result.depth)
-            if result.intrinsics is not None:
-                messages["depth/camera_info"] = messages["camera_info"]
+        if result.depth is not None and "camera_info" in messages:
+            messages["depth/camera_info"] = messages["camera_info"]
         return messages
 
-    def _clouds(self, result: WindowResult) -> dict[str, Any]:
+    def _clouds(self, result: WindowResult, topics: Collection[str]) -> dict[str, Any]:
         messages: dict[str, Any] = {}
         stamp, points, dynamic, still = result.stamps[-1], result.points, result.dynamic, result.map_points
-        if points is not None:
+        if points is not None and "points" in topics:
             messages["points"] = conversions.point_cloud(
                 self.types, stamp, result.frame_id, points.xyz, rgb=points.rgb, confidence=points.confidence
             )
-        if dynamic is not None:
+        if dynamic is not None and "dynamic_points" in topics:
             messages["dynamic_points"] = conversions.point_cloud(
                 self.types,
                 stamp,
@@ -140,7 +143,7 @@ class Outputs:
                 vx_vy_vz=dynamic.velocity,
                 confidence=dynamic.confidence,
             )
-        if still is not None:
+        if still is not None and "map_points" in topics:
             messages["map_points"] = conversions.point_cloud(
                 self.types, stamp, self.world, still.xyz, rgb=still.rgb
             )
@@ -148,7 +151,7 @@ class Outputs:
 
     def _tracks(self, result: WindowResult, camera: Camera | None, topics: Collection[str]) -> dict[str, Any]:
         tracks = result.tracks
-        if tracks is None:
+        if tracks is None or not {"tracks", "tracks/points", "tracks/markers"} & set(topics):
             return {}
         stamp, frame_id = tracks.stamps[-1], result.frame_id if tracks.frame == "camera" else self.world
         xyz, velocity = tracks.xyz, tracks.velocity
@@ -202,25 +205,27 @@ class Outputs:
         poses = result.poses @ offset
         for when, pose in zip(result.stamps, poses, strict=True):
             if not self._path or when > self._path[-1][0]:
-                self._extend(when, pose)
-        messages = {
-            "odometry": conversions.odometry_message(
+                self._path.append((when, pose, None))
+        messages = {}
+        if "odometry" in topics:
+            messages["odometry"] = conversions.odometry_message(
                 self.types, stamp, self.world, child, poses[-1], result.covariance[-1]
             )
-        }
         if "path" in topics:
-            messages["path"] = conversions.path_message(
-                self.types, self.world, [message for _, _, message in self._path]
-            )
-        edge = self._edge(result, poses[-1], odom)
+            messages["path"] = conversions.path_message(self.types, self.world, self._path_messages())
+        edge = self._edge(result, poses[-1], odom) if "/tf" in topics else None
         if edge is not None:
             parent, below, pose = edge
             transform = conversions.transform_message(self.types, stamp, parent, below, pose)
             messages["/tf"] = self.types.make("tf2_msgs/msg/TFMessage", transforms=[transform])
         return messages
 
-    def _extend(self, stamp: int, pose: np.ndarray) -> None:
-        self._path.append((stamp, pose, conversions.pose_stamped(self.types, stamp, self.world, pose)))
+    def _path_messages(self) -> list[Any]:
+        """A message for every pose of the path; each is made once, when somebody listens."""
+        for place, (stamp, pose, message) in enumerate(self._path):
+            if message is None:
+                self._path[place] = stamp, pose, conversions.pose_stamped(self.types, stamp, self.world, pose)
+        return [message for _, _, message in self._path]
 
     def _edge(
         self, result: WindowResult, pose: np.ndarray, odom: tuple[str, np.ndarray] | None

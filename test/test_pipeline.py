@@ -120,6 +120,20 @@ def pixels() -> tuple[np.ndarray, np.ndarray]:
     return u.astype(np.float32), v.astype(np.float32)
 
 
+def test_what_is_known_early_is_final() -> None:
+    """Camera, depth and points come before motion, map and tracks are asked for, in the final units."""
+    pipeline = make(scale_source="fixed", scale_value=2.0)
+    for first in (0, 4):
+        heard: list[WindowResult] = []
+        result = pipeline.process(window(first), early=heard.append)
+        (early,) = heard
+        for name in ("depth", "points", "poses", "covariance", "intrinsics", "scale", "scene"):
+            assert getattr(early, name) is getattr(result, name) is not None
+        assert early.metric and result.metric and early.scale_state == result.scale_state
+        assert early.dynamic is early.map_points is early.tracks is None
+        assert None not in (result.dynamic, result.map_points, result.tracks)
+
+
 def test_only_what_is_wanted_is_computed() -> None:
     """Nobody listens: the camera alone is asked for; one listener costs one output."""
     pipeline = make()

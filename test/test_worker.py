@@ -57,8 +57,15 @@ class SlowPipeline:
         self.seen: list[Window] = []
         self.fail = False
 
-    def process(self, window: Window, wanted: frozenset[str], between: Callable[[], None]) -> WindowResult:
-        """One step, a pause for services, then the result."""
+    def process(
+        self,
+        window: Window,
+        wanted: frozenset[str],
+        between: Callable[[], None],
+        early: Callable[[WindowResult], None],
+    ) -> WindowResult:
+        """What is known early, one step, a pause for services, then the result."""
+        early(WindowResult(None, window, window.stamps, "early", (2, 2)))
         self.seen.append(window)
         self.entered.set()
         assert self.gate.wait(5)
@@ -110,6 +117,26 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.002)
+
+
+def test_what_is_known_early_is_told_before_the_window_is_done() -> None:
+    """Telling it may fail; the window goes on."""
+    pipeline, told, errors = SlowPipeline(), [], []
+
+    def early(result: WindowResult) -> None:
+        told.append(result.frame_id)
+        raise RuntimeError("publisher is gone")
+
+    worker = Worker(pipeline, lambda result: told.append(result.frame_id), errors.append, on_early=early)
+    worker.start()
+    b = Bench(worker, pipeline, [], errors)
+    b.block()
+    until(lambda: bool(errors))
+    assert told == ["early"] and "publishing a result failed: RuntimeError: publisher is gone" in errors[0]
+    pipeline.gate.set()
+    until(lambda: len(told) == 2)
+    assert told == ["early", "cam"]
+    assert worker.stop()
 
 
 def test_newest_window_wins_and_drops_are_counted() -> None:

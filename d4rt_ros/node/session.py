@@ -17,7 +17,7 @@ from d4rt_ros.node.parameters import Value, stream_settings
 from d4rt_ros.node.publishers import Publishers
 from d4rt_ros.node.supervision import Supervision
 from d4rt_ros.node.transforms import Transforms
-from d4rt_ros.outputs import Outputs, parts_for
+from d4rt_ros.outputs import EARLY_PARTS, TOPICS, Outputs, parts_for
 from d4rt_ros.stream import Frame, FrameWindow, Pipeline, WindowResult, Worker
 
 if TYPE_CHECKING:
@@ -69,7 +69,12 @@ class Session:
             int(self.settings.max_gap * 1e9),
         )
         self.worker = Worker(
-            self.pipeline, self._publish, self._failed, self.settings.query_queue, self._wanted
+            self.pipeline,
+            self._publish,
+            self._failed,
+            self.settings.query_queue,
+            self._wanted,
+            self._publish_early,
         )
         self.worker.start()
         self.inputs = CameraInputs(node, values, self._on_frame, self.window.clear, self.transforms)
@@ -148,8 +153,8 @@ class Session:
         self._topics = self._publishers.wanted(self._tf_mode)
         return parts_for(self._topics)
 
-    def _publish(self, result: WindowResult) -> None:
-        """Results to messages; runs on the worker's thread."""
+    def _publish_early(self, result: WindowResult) -> None:
+        """Camera, depth and points to messages; runs on the worker's thread."""
         stamp = result.stamps[-1]
         base_in_camera = odom = None
         if self._base and self.transforms is not None:
@@ -157,10 +162,14 @@ class Session:
             if self._tf_mode == "map_to_odom":
                 odom_from_base = self.transforms.lookup(self._odom, self._base, stamp)
                 odom = None if odom_from_base is None else (self._odom, odom_from_base)
-        self._publishers.send(
-            self._outputs.build(result, self._topics, self.inputs.camera, base_in_camera, odom)
-        )
-        arrived = self._arrivals.pop(stamp, None)
+        topics = [topic for topic in self._topics if TOPICS[topic][1] in EARLY_PARTS]
+        self._publishers.send(self._outputs.build(result, topics, self.inputs.camera, base_in_camera, odom))
+
+    def _publish(self, result: WindowResult) -> None:
+        """The rest of a result to messages; runs on the worker's thread."""
+        topics = [topic for topic in self._topics if TOPICS[topic][1] not in EARLY_PARTS]
+        self._publishers.send(self._outputs.build(result, topics, self.inputs.camera))
+        arrived = self._arrivals.pop(result.stamps[-1], None)
         if arrived is not None:
             self.latencies.append(time.monotonic() - arrived)
         for note in result.notes:

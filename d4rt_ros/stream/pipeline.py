@@ -22,7 +22,7 @@ from d4rt_ros.stream.report import Report
 from d4rt_ros.stream.results import Cloud, Tracks, WindowResult
 from d4rt_ros.stream.scale import Scale, ScaleEstimator
 from d4rt_ros.stream.settings import StreamSettings
-from d4rt_ros.stream.surface import judge, newest_surface
+from d4rt_ros.stream.surface import Surface, judge, newest_surface
 from d4rt_ros.stream.thrift import BatchLimit, ThriftyScene, retried
 from d4rt_ros.stream.worker import OUTPUTS
 from d4rt_ros.tasks.camera import intrinsics
@@ -46,6 +46,10 @@ _SCALE_GRID = 24  # pixels per image side that are compared with a depth image
 
 def _nothing() -> None:
     """Nobody waits between the steps."""
+
+
+def _unheard(result: WindowResult) -> None:
+    """Nobody wants a result before it is whole."""
 
 
 class Pipeline:
@@ -80,7 +84,11 @@ class Pipeline:
         self._newest, self._starts = None, True
 
     def process(
-        self, window: Window, wanted: frozenset[str] = OUTPUTS, between: Callable[[], None] = _nothing
+        self,
+        window: Window,
+        wanted: frozenset[str] = OUTPUTS,
+        between: Callable[[], None] = _nothing,
+        early: Callable[[WindowResult], None] = _unheard,
     ) -> WindowResult:
         """Encode a window and answer what is wanted about it.
 
@@ -88,6 +96,7 @@ class Pipeline:
             window: frames of one size, an even number, stamps strictly rising.
             wanted: of depth, points, dynamic, map, tracks; the camera always.
             between: called between the steps; what it raises ends the work.
+            early: takes the result once camera, depth and points are known, before motion, map and tracks.
 
         Returns:
             WindowResult; what could not be answered is None there, and a note says why.
@@ -130,7 +139,12 @@ class Pipeline:
             scale=factor,
             scale_state=scale.state,
         )
-        result = self._surface(result, at, wanted, report)
+        surface = self._look(result, wanted, report)
+        if surface is not None:
+            result = self._visible(result, surface, wanted)
+        early(result)
+        if surface is not None and wanted & {"dynamic", "map"}:
+            result = self._judged(result, surface, at, wanted, report)
         result = replace(result, tracks=self._tracks(result, at, wanted, report))
         report.seconds["total"] = time.perf_counter() - begun
         result = replace(result, notes=tuple(report.notes), seconds=report.seconds)
@@ -278,28 +292,39 @@ class Pipeline:
         sure = torch.where(found.valid, found.confidence, 0.0).double().cpu().numpy()
         self._scale.depth(found.depth.double().cpu().numpy() * placed.scale, measured[row, column], sure)
 
-    def _surface(
-        self, result: WindowResult, placed: Placed | None, wanted: frozenset[str], report: Report
-    ) -> WindowResult:
-        """The result with depth, points, dynamic and map as wanted."""
-        scene, s, factor = result.scene, self.settings, result.scale
+    def _look(self, result: WindowResult, wanted: frozenset[str], report: Report) -> Surface | None:
+        """What the newest frame shows, if anything of it is wanted."""
+        scene, s, image = result.scene, self.settings, result.window.newest.image
         if scene is None or not wanted & {"depth", "points", "dynamic", "map"}:
-            return result
-        image = result.window.newest.image
-        surface = report.step(
+            return None
+        surface: Surface | None = report.step(
             "points", lambda: newest_surface(scene, image, s.points_stride, s.points_min_confidence)
         )
-        if surface is None:
-            return result
-        if not surface.valid.any():
+        if surface is not None and not surface.valid.any():
             report.note(f"none of the {len(surface.valid)} points is as sure as {s.points_min_confidence:g}")
+        return surface
+
+    def _visible(self, result: WindowResult, surface: Surface, wanted: frozenset[str]) -> WindowResult:
+        """The result with depth and points as wanted."""
+        factor = result.scale
         if "depth" in wanted:
             depth, sure = surface.depth(result.image_size, factor)
             result = replace(result, depth=depth, depth_confidence=sure)
         if "points" in wanted:
             result = replace(result, points=surface.cloud(factor))
-        if not wanted & {"dynamic", "map"}:
-            return result
+        return result
+
+    def _judged(
+        self,
+        result: WindowResult,
+        surface: Surface,
+        placed: Placed | None,
+        wanted: frozenset[str],
+        report: Report,
+    ) -> WindowResult:
+        """The result with moving points and map as wanted."""
+        scene, s, factor = result.scene, self.settings, result.scale
+        assert scene is not None
         motion = report.step(
             "motion", lambda: judge(scene, surface, s.dynamic_min_speed / factor, s.points_min_confidence)
         )

@@ -34,9 +34,13 @@ class ProcessesWindows(Protocol):
     """The part of Pipeline that the worker uses."""
 
     def process(
-        self, window: Window, wanted: frozenset[str], between: Callable[[], None] = ...
+        self,
+        window: Window,
+        wanted: frozenset[str],
+        between: Callable[[], None] = ...,
+        early: Callable[[WindowResult], None] = ...,
     ) -> WindowResult:
-        """Result of a window; calls `between` between its steps."""
+        """Result of a window; calls `between` between its steps, `early` with what is known first."""
         ...
 
 
@@ -72,6 +76,7 @@ class Worker:
         on_error: called on the worker's thread with a sentence when a window or a callback failed.
         query_queue: service jobs that may wait; as many action jobs.
         wanted: says which outputs somebody listens to, asked anew for every window.
+        on_early: called on the worker's thread before ``on_result``, with the parts that are known first.
     """
 
     def __init__(
@@ -81,10 +86,12 @@ class Worker:
         on_error: Callable[[str], None],
         query_queue: int = 64,
         wanted: Callable[[], frozenset[str]] = lambda: OUTPUTS,
+        on_early: Callable[[WindowResult], None] = lambda result: None,
     ) -> None:
         """Make a worker that has not started."""
         self.counters = WorkerCounters()
         self._pipeline, self._on_result, self._on_error, self._wanted = pipeline, on_result, on_error, wanted
+        self._on_early = on_early
         self._limit = query_queue
         self._wake = threading.Condition()
         self._window: Window | None = None
@@ -236,7 +243,7 @@ class Worker:
         if window is None:
             return
         try:
-            result = self._pipeline.process(window, self._wanted(), between=self.serve)
+            result = self._pipeline.process(window, self._wanted(), between=self.serve, early=self._early)
         except WorkerStopped:
             raise
         except Exception as error:  # the thread outlives whatever a window does
@@ -247,6 +254,10 @@ class Worker:
         self.counters.windows_done += 1
         if not self._stopping:
             self._tell(self._on_result, result)
+
+    def _early(self, result: WindowResult) -> None:
+        if not self._stopping:
+            self._tell(self._on_early, result)
 
     def _tell(self, callback: Callable[[Any], None], what: Any) -> None:
         try:
