@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from d4rt_ros.model.pixels import pixel_grid
-from d4rt_ros.tasks.ask import ask, usable
+from d4rt_ros.tasks.ask import ask, asked_grid, usable
 from d4rt_ros.tasks.camera import CameraTrack, camera_track
 from d4rt_ros.tasks.geometry import (
     Array,
@@ -204,7 +203,7 @@ def _shared(last: SceneLike, scene: SceneLike) -> list[tuple[int, int]]:
 
 def _points(scene: SceneLike, frames: list[int], camera: int, grid: int) -> tuple[Array, Array]:
     """What a grid of pixels shows in each frame, in one camera: xyz [N, 3] and confidence [N]."""
-    u, v = pixel_grid(grid, grid, scene.device)
+    u, v = asked_grid(grid, grid, scene.device)
     time = torch.tensor(frames, device=scene.device)[:, None]
     answers = ask(scene, u, v, time, time, camera)
     sure = torch.where(usable(answers.confidence), answers.confidence, 0.0)
@@ -215,7 +214,8 @@ def surest_weights(points: Array, sure: Array) -> Array:
     """Weights [N] of points [N, 3]: the surest 85 % their confidence, far ones less, the others 0."""
     used = sure > 0.0
     if used.any():
-        used &= sure >= np.quantile(sure[used], 1.0 - SUREST)
+        ranked = np.sort(sure[used])
+        used &= sure >= ranked[int(np.ceil((1.0 - SUREST) * (len(ranked) - 1)))]
     # The error of an answer grows with distance, beyond the scene's mean depth in proportion to it.
     distance = np.linalg.norm(points, axis=-1)
     mean = max(float(distance.mean()), np.finfo(np.float64).tiny)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+
+from d4rt_ros.stream.wrapped import WrappedScene
 
 if TYPE_CHECKING:
-    from d4rt_ros.model import Answers, Queries, SceneLike
+    from d4rt_ros.model import Answers, Queries
 
 
 @dataclass(frozen=True)
-class CalibratedScene:
+class CalibratedScene(WrappedScene):
     """A scene seen through the lens that the camera is known to have.
 
     The network guesses the lens along with the scene. Where the true one is known, the depth z of every
@@ -29,34 +30,8 @@ class CalibratedScene:
         guessed: [3, 3] K that the network's answers imply, same pixels.
     """
 
-    scene: SceneLike
     given: np.ndarray
     guessed: np.ndarray
-
-    @property
-    def frames(self) -> Tensor:
-        """[T, 3, H, W] uint8 images."""
-        return self.scene.frames
-
-    @property
-    def stamps(self) -> tuple[int, ...]:
-        """T stamps, nanoseconds."""
-        return self.scene.stamps
-
-    @property
-    def num_frames(self) -> int:
-        """T."""
-        return self.scene.num_frames
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) of the images."""
-        return self.scene.image_size
-
-    @property
-    def device(self) -> torch.device:
-        """Where answers lie."""
-        return self.scene.device
 
     def decode(self, queries: Queries) -> Answers:
         """Answers to queries [N], moved onto the known lens. Raises what the scene raises."""

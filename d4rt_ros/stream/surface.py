@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import torch
 
-from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.stream.results import Cloud
-from d4rt_ros.tasks.ask import ask, usable
+from d4rt_ros.tasks.ask import ask, asked_grid, usable
 from d4rt_ros.tasks.motion import moving_points
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def newest_surface(scene: SceneLike, image: np.ndarray, stride: int, min_confide
     """
     height, width = scene.image_size
     shape = -(-height // stride), -(-width // stride)
-    u, v = pixel_grid(*shape, scene.device)
+    u, v = asked_grid(*shape, scene.device)
     newest = scene.num_frames - 1
     answers = ask(scene, u, v, newest, newest, newest)
     valid = usable(answers.confidence, min_confidence) & (answers.xyz[:, 2] > 0)

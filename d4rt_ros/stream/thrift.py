@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor
+
+from d4rt_ros.stream.wrapped import WrappedScene
 
 if TYPE_CHECKING:
-    from d4rt_ros.model import Answers, Queries, SceneLike
+    from d4rt_ros.model import Answers, Queries
 
 LEAST_BATCH = 64  # queries; less than that does not save memory worth the name
 PATIENCE = 8  # decodes that fit before twice as much is tried again
@@ -81,7 +82,7 @@ class BatchLimit:
 
 
 @dataclass(frozen=True)
-class ThriftyScene:
+class ThriftyScene(WrappedScene):
     """A scene that decodes in smaller batches when memory runs out, and in larger ones again later.
 
     Attributes:
@@ -89,33 +90,7 @@ class ThriftyScene:
         limit: how much is tried at once.
     """
 
-    scene: SceneLike
     limit: BatchLimit
-
-    @property
-    def frames(self) -> Tensor:
-        """[T, 3, H, W] uint8 images."""
-        return self.scene.frames
-
-    @property
-    def stamps(self) -> tuple[int, ...]:
-        """T stamps, nanoseconds."""
-        return self.scene.stamps
-
-    @property
-    def num_frames(self) -> int:
-        """T."""
-        return self.scene.num_frames
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) of the images."""
-        return self.scene.image_size
-
-    @property
-    def device(self) -> torch.device:
-        """Where answers lie."""
-        return self.scene.device
 
     def decode(self, queries: Queries) -> Answers:
         """Answers to queries [N] in order.

@@ -1,0 +1,48 @@
+"""What a scene that answers through another one has in common with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from d4rt_ros.model import SceneLike
+
+
+@dataclass(frozen=True)
+class WrappedScene:
+    """Everything of a scene but its answers, which are the subclass's.
+
+    Attributes:
+        scene: what is wrapped.
+    """
+
+    scene: SceneLike
+
+    @property
+    def frames(self) -> Tensor:
+        """[T, 3, H, W] uint8 images."""
+        return self.scene.frames
+
+    @property
+    def stamps(self) -> tuple[int, ...]:
+        """T stamps, nanoseconds."""
+        return self.scene.stamps
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.scene.num_frames
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the images."""
+        return self.scene.image_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where answers lie."""
+        return self.scene.device
