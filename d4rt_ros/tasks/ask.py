@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from d4rt_ros.model import Answers, Queries, SceneLike
+from d4rt_ros.model.pixels import pixel_grid
 
 ZERO_CONFIDENCE = 1e-4
 """The network clamps its confidence to this; an answer at or below it counts for nothing."""
 
 Index = Tensor | int
+
+
+@lru_cache(maxsize=8)
+def asked_grid(rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """``pixel_grid``, kept: every window asks the same few grids. Not to be written to."""
+    return pixel_grid(rows, columns, device)
 
 
 def ask(scene: SceneLike, u: Tensor, v: Tensor, t_src: Index, t_tgt: Index, t_cam: Index) -> Answers:

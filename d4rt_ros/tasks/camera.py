@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.model import SceneLike
-from d4rt_ros.model.pixels import pixel_grid
-from d4rt_ros.tasks.ask import ask, check_frame, chosen_frames, usable
+from d4rt_ros.tasks.ask import ask, asked_grid, check_frame, chosen_frames, usable
 from d4rt_ros.tasks.geometry import UNKNOWN_VARIANCE, Alignment, Array, align_many
 
 _AXIS_MARGIN = 0.05  # rays closer to the optical axis (in u or v) say little about the focal length
@@ -199,7 +198,7 @@ def intrinsics(
 def _grid(scene: SceneLike, grid: int) -> tuple[Tensor, Tensor]:
     if grid < 2:
         raise ValueError(f"grid is {grid}, it must be at least 2")
-    return pixel_grid(grid, grid, scene.device)
+    return asked_grid(grid, grid, scene.device)
 
 
 def _align_cameras(scene: SceneLike, source: int, cameras: tuple[int, ...], grid: int) -> list[Alignment]:

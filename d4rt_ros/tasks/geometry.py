@@ -216,7 +216,8 @@ def _degenerate(source: Array, target: Array, weights: Array, finite: NDArray[np
     count, usable, sound = weights.shape[1], (weights > 0.0).sum(-1), finite.sum(-1)
     total = weights.sum(-1, keepdims=True)
     share = (weights / np.where(total > 0.0, total, 1.0))[:, None]
-    shapes = [_shape(share, points) for points in (source, target)]
+    point, line = _shape(np.concatenate([share, share]), np.concatenate([source, target]))
+    sets = len(weights)
     reasons = []
     for b, n in enumerate(usable.tolist()):
         reason = ""
@@ -226,10 +227,10 @@ def _degenerate(source: Array, target: Array, weights: Array, finite: NDArray[np
             reason = f"the weights of all {count} points are zero"
         elif n < _MIN_POINTS:
             reason = f"only {n} of {count} points are usable, at least {_MIN_POINTS} are needed"
-        for name, (point, line) in zip(("source", "target"), shapes):
-            if not reason and point[b]:
+        for name, at in (("source", b), ("target", b + sets)):
+            if not reason and point[at]:
                 reason = f"the {name} points that count coincide ({n} of {count})"
-            elif not reason and line[b]:
+            elif not reason and line[at]:
                 reason = f"the {name} points that count lie on a line ({n} of {count})"
         reasons.append(reason)
     return reasons
