@@ -1,5 +1,6 @@
 """Services of the node over DDS, against a room whose answers are known exactly."""
 
+import sys
 import threading
 
 import numpy as np
@@ -32,6 +33,11 @@ def room():
 def truth(source, target, camera):
     """The room's own answers for U, V."""
     return room().decode(Queries.make((U + 0.5) / SIZE[1], (V + 0.5) / SIZE[0], source, target, camera))
+
+
+def test_what_computes_lets_requests_through(rig):
+    """Python's own 5 ms would be waited for at every change of threads."""
+    assert sys.getswitchinterval() <= 1e-3
 
 
 def test_a_query_is_answered_in_the_order_and_the_terms_of_its_request(rig):

@@ -18,11 +18,14 @@ from rclpy.utilities import try_shutdown
 
 from d4rt_ros.node.node import D4RTNode
 
+SWITCH = 5e-4  # seconds after which a thread that computes lets another one run; Python's own is 5e-3
 SPARE_THREADS = 6  # beside one for every request that may wait: camera, timers, lifecycle, parameters, action
 
 
 def make_executor(node: D4RTNode) -> MultiThreadedExecutor:
     """An executor in which requests that wait for the device never keep the camera's callbacks waiting."""
+    # What arrives must not wait for the steps of a window: a request changes threads some ten times.
+    sys.setswitchinterval(SWITCH)
     threads = int(node.values["query.queue"]) + SPARE_THREADS
     executor = MultiThreadedExecutor(threads, context=node.context)
     executor.add_node(node)

@@ -122,7 +122,7 @@ class Services:
         columns = answer_columns(answers, seen, result.scale)
         columns["u_v"] = published_pixels(columns["u_v"], result.image_size, camera_of(session, result))
         columns["u_v"][~seen] = np.nan
-        same = len(np.unique(camera)) == 1
+        same = bool((camera == camera[0]).all())
         stamp = result.stamps[int(camera[0])] if same else result.stamps[-1]
         response.points = conversions.point_cloud(
             self._types, stamp, result.frame_id, columns.pop("xyz"), **columns
