@@ -74,9 +74,7 @@ def main() -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     parser.add_argument("--precision", default="auto", help=f"auto, {', '.join(PRECISIONS)}")
-    parser.add_argument(
-        "--all", action="store_true", help="every metric in the JSON, not only the main ones"
-    )
+    parser.add_argument("--all", action="store_true", help="every metric in the JSON, not only the main ones")
     parser.add_argument(
         "--quick", action="store_true", help="fewer clips and windows: under a minute on two cores"
     )

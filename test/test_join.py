@@ -72,7 +72,7 @@ def test_noise_and_outliers_stay_within_half_a_degree_and_a_hundredth_of_the_pat
 def test_a_procedural_scene_comes_back_over_ten_windows(
     noise: float, outliers: float, grid: int, percent: float, degrees: float
 ) -> None:
-    """Moving objects, occlusions, windows of scales between 0.3 and 3: the bounds of the issue."""
+    """Moving objects, occlusions, windows of scales between 0.3 and 3."""
     recipe = SceneRecipe(frames=44, size=(24, 32), objects=3, clutter=2)
     clip = ProceduralScenes(recipe).sample(1, torch.Generator().manual_seed(2))
     windows = oracle_windows(clip, 8, 4, noise=noise, outliers=outliers)
