@@ -11,9 +11,10 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 
 from d4rt_ros import conversions, tasks
 from d4rt_ros.action import TrackAll
+from d4rt_ros.node.answers import tracks_of
 from d4rt_ros.node.messages import REQUESTS, RclpyMessages
-from d4rt_ros.node.requests import Refused, coordinates, find_span, scene_of
-from d4rt_ros.node.services import EXPECTED, check_confidence, tracks_of
+from d4rt_ros.node.requests import Refused, check_confidence, coordinates, find_span, scene_of
+from d4rt_ros.node.services import EXPECTED
 from d4rt_ros.node.session import Session
 
 if TYPE_CHECKING:

@@ -43,6 +43,13 @@ def check_points(session: Session, what: str, count: int) -> None:
         raise Refused(f"{what}: {count} points are asked for; query.max_points allows 1 to {limit}")
 
 
+def check_confidence(asked: float, session: Session) -> float:
+    """The least confidence that a request asks for; 0 means the parameter's."""
+    if not 0.0 <= asked <= 1.0:  # also NaN
+        raise Refused(f"min_confidence is {asked:g}; it must be from 0 to 1")
+    return float(asked) or session.settings.points_min_confidence
+
+
 def find_span(session: Session, start: Any, end: Any, at: int | None = None) -> Span:
     """The frames of a span in one held window.
 

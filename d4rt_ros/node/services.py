@@ -13,12 +13,14 @@ import torch
 from rclpy.callback_groups import ReentrantCallbackGroup
 
 from d4rt_ros import conversions, tasks
-from d4rt_ros.model import Answers, Queries
+from d4rt_ros.model import Queries
+from d4rt_ros.node.answers import answer_columns, tracks_of
 from d4rt_ros.node.interface import SERVICES
 from d4rt_ros.node.messages import REQUESTS, RclpyMessages, message_class
 from d4rt_ros.node.requests import (
     Refused,
     camera_of,
+    check_confidence,
     check_points,
     coordinates,
     find_pixels,
@@ -267,69 +269,3 @@ class Services:
             raise Refused(
                 f"the device did not answer within {PATIENCE:.0f} s; ask for less, or look at /diagnostics"
             ) from None
-
-
-def check_confidence(asked: float, session: Session) -> float:
-    """The least confidence that a request asks for; 0 means the parameter's."""
-    if not 0.0 <= asked <= 1.0:  # also NaN
-        raise Refused(f"min_confidence is {asked:g}; it must be from 0 to 1")
-    return float(asked) or session.settings.points_min_confidence
-
-
-def answer_columns(answers: Answers, seen: np.ndarray, scale: float) -> dict[str, np.ndarray]:
-    """Answers to columns of a point cloud, in the result's units; NaN where there is none."""
-    part = {name: getattr(answers, name).float().cpu().numpy() for name in vars(answers)}
-    sound = seen & np.isfinite(part["xyz"]).all(-1) & np.isfinite(part["confidence"])
-    lost = ~sound
-    columns = {
-        "xyz": part["xyz"] * np.float32(scale),
-        "u_v": part["uv"],
-        "visibility": part["visibility"],
-        "confidence": part["confidence"],
-        "dx_dy_dz": part["displacement"] * np.float32(scale),
-        "nx_ny_nz": part["normal"],
-    }
-    for name, values in columns.items():
-        values[lost] = 0.0 if name in ("visibility", "confidence") else np.nan
-    return columns
-
-
-def tracks_of(
-    types: RclpyMessages,
-    session: Session,
-    found: tasks.PointTracks,
-    result: Any,
-    frame_id: str,
-    to_frame: np.ndarray,
-    kept: np.ndarray | None = None,
-    seen: np.ndarray | None = None,
-) -> Any:
-    """Tracks of a task to a Tracks message.
-
-    Args:
-        types: message classes.
-        session: what runs.
-        found: S frames, N points, all in the camera of one frame, scene units.
-        result: the window's result.
-        frame_id: of the coordinates that were asked for.
-        to_frame: [4, 4] from that camera to them, in the result's units.
-        kept: [N] bool, tracks that go into the message; None: all.
-        seen: [N] bool, False where the question was about no point of the image; None: all were.
-    """
-    kept = np.ones(found.xyz.shape[1], bool) if kept is None else kept
-    answered = found.answered.cpu().numpy()[:, kept]
-    if seen is not None:
-        answered = answered & seen[kept]
-    xyz = moved(found.xyz.cpu().numpy()[:, kept] * result.scale, to_frame)
-    xyz[~answered] = np.nan
-    return conversions.tracks_message(
-        types,
-        frame_id,
-        [result.stamps[frame] for frame in found.frames],
-        np.arange(xyz.shape[1]),
-        xyz,
-        published_pixels(found.uv.cpu().numpy()[:, kept], result.image_size, camera_of(session, result)),
-        found.visibility.cpu().numpy()[:, kept],
-        found.confidence.cpu().numpy()[:, kept],
-        result.metric,
-    )
