@@ -2,7 +2,7 @@
 
 Intrinsics here follow this package's convention (pixel centres at integer + 0.5, so the middle of an image
 W pixels wide is W / 2). OpenCV and ROS count centres at integers; the half pixel is added and taken in this
-file and in conversions.py only.
+file and in `conversions` only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What one window's result becomes as messages: the same for the live node and for `d4rt bag`.
 
-Imports no ROS, as conversions.py. Topic names here lack the node's prefix ("depth/image" is ~/depth/image,
+Imports no ROS, as `conversions`. Topic names here lack the node's prefix ("depth/image" is ~/depth/image,
 and only "/tf" is absolute).
 """
 

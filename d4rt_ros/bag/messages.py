@@ -1,4 +1,4 @@
-"""Messages without ROS: the classes of `rosbags`, made as conversions.py wants them, and our own message."""
+"""Messages without ROS: the classes of `rosbags`, made as `conversions` wants them, and our own message."""
 
 from __future__ import annotations
 
