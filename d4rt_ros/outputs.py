@@ -7,7 +7,7 @@ and only "/tf" is absolute).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -90,8 +90,8 @@ class Outputs:
         camera: Camera | None = None,
         camera_from_base: np.ndarray | None = None,
         odom: tuple[str, np.ndarray] | None = None,
-    ) -> list[tuple[str, Any]]:
-        """Messages of a window.
+    ) -> Iterator[tuple[str, Any]]:
+        """Messages of a window, made one kind after the other, so that depth can leave before poses are made.
 
         Args:
             result: of the pipeline.
@@ -101,18 +101,21 @@ class Outputs:
                 None where it is not known: what is about the base is then left out.
             odom: name of the odometry frame and [4, 4] odom_from_base at the newest stamp, for map_to_odom.
 
-        Returns:
-            (topic, message) of every wanted topic that this result has an answer for, in the order of TOPICS.
+        Yields:
+            (topic, message) of every wanted topic that this result has an answer for: depth first, then clouds,
+            tracks, poses.
         """
         if camera is not None and camera.size != tuple(result.image_size):
             camera = None  # calibrated for another size, so its distortion was not taken out
-        messages = {
-            **self._depth(result, topics),
-            **self._clouds(result, topics),
-            **self._tracks(result, camera, topics),
-            **self._poses(result, camera_from_base, odom, topics),
-        }
-        return [(topic, messages[topic]) for topic in TOPICS if topic in topics and topic in messages]
+        kinds: tuple[Callable[[], dict[str, Any]], ...] = (
+            lambda: self._depth(result, topics),
+            lambda: self._clouds(result, topics),
+            lambda: self._tracks(result, camera, topics),
+            lambda: self._poses(result, camera_from_base, odom, topics),
+        )
+        for kind in kinds:
+            messages = kind()
+            yield from ((topic, messages[topic]) for topic in TOPICS if topic in topics and topic in messages)
 
     def _depth(self, result: WindowResult, topics: Collection[str]) -> dict[str, Any]:
         at = result.stamps[-1], result.frame_id

@@ -77,6 +77,13 @@ def test_without_the_base_nothing_is_said_about_it() -> None:
     assert not topics & {"odometry", "path", "/tf"} and "tracks" in topics
 
 
+def test_depth_leaves_before_poses_are_made() -> None:
+    outputs = Outputs(TYPES, "world")
+    messages = outputs.build(result(), ["path", "depth/image"])
+    assert next(messages)[0] == "depth/image" and len(outputs.state()["path_stamps"]) == 0
+    assert [topic for topic, _ in messages] == ["path"] and len(outputs.state()["path_stamps"]) == 4
+
+
 def test_wrong_modes_are_refused() -> None:
     with pytest.raises(ValueError, match="tf.mode is 'up'; it must be one of none, world_to_camera"):
         Outputs(TYPES, "world", tf_mode="up")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -31,7 +32,7 @@ class Publishers:
         heard = {topic for topic, one in self._publishers.items() if one.get_subscription_count() > 0}
         return frozenset(heard | ({"/tf"} if tf_mode != "none" else set()))
 
-    def send(self, messages: list[tuple[str, Any]]) -> None:
+    def send(self, messages: Iterable[tuple[str, Any]]) -> None:
         """Publish (topic, message) pairs."""
         for topic, message in messages:
             if topic == "/tf":
