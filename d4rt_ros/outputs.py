@@ -102,7 +102,7 @@ class Outputs:
             odom: name of the odometry frame and [4, 4] odom_from_base at the newest stamp, for map_to_odom.
 
         Yields:
-            (topic, message) of every wanted topic that this result has an answer for: depth first, then clouds,
+            (topic, message) of every wanted topic that this result has an answer for: depth, then clouds,
             tracks, poses.
         """
         if camera is not None and camera.size != tuple(result.image_size):
