@@ -59,10 +59,10 @@ class Peer:
         )
 
 
-def build(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Peer:
+def build(config: ModelConfig, device: torch.device) -> Peer:
     """Build the peer with as many tokens as `config`, its width, and depths of nearest parameter counts.
 
-    It has no tubelets, so it gets one frame a time slot. Raises RuntimeError if it cannot be installed.
+    It has no tubelets, so it gets one frame a time slot. Its weights stay in float32, as it comes. Raises RuntimeError if it cannot be installed.
     """
     network = _import()
     slots, rows, columns = config.token_grid
@@ -90,8 +90,8 @@ def build(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Peer
     encoder = config.vit_depth * (4 * width * width + 2 * width * config.vit_hidden)
     decoder = config.dec_depth * (4 * width * width + 2 * width * config.dec_hidden)
     depths = max(1, round(encoder / (enc_two - one))), max(1, round(decoder / (dec_two - one)))
-    model = make(*depths).to(device, dtype).eval().requires_grad_(False)
-    video = torch.rand(1, slots, 3, side, side, device=device, dtype=dtype)
+    model = make(*depths).to(device).eval().requires_grad_(False)
+    video = torch.rand(1, slots, 3, side, side, device=device)
     return Peer(model, video, _count(model))
 
 

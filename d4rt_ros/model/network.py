@@ -53,11 +53,7 @@ class Heads(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[B, N, width] to raw outputs by name; visibility and confidence are logits [B, N]."""
-        layers: list[nn.Linear] = [getattr(self, f"{name}_head") for name in HEADS]
-        weight = torch.cat([layer.weight for layer in layers])
-        bias = torch.cat([layer.bias for layer in layers])
-        parts = F.linear(x, weight, bias).split(list(HEADS.values()), dim=-1)
-        return {name: part.squeeze(-1) for name, part in zip(HEADS, parts)}
+        return {name: getattr(self, f"{name}_head")(x).squeeze(-1) for name in HEADS}
 
 
 class D4RT(nn.Module):

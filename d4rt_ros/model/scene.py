@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from d4rt_ros.model.network import D4RT
 
 # On a CPU a chunk's activations should stay in the cache; on a GPU it should fill the device.
-CHUNK_CPU = 2048
+CHUNK_CPU = 1024
 CHUNK_CUDA = COUNTS[-1]
 
 
@@ -127,7 +127,9 @@ class Scene:
         if not self.batched:
             queries = queries.apply(lambda x: x[None])
         parts = [self._answer(part) for part in self._chunks(queries)]
-        joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+        joined = parts[0]
+        if len(parts) > 1:
+            joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in joined}
         return joined if self.batched else {name: value[0] for name, value in joined.items()}
 
     def _answer(self, queries: Queries) -> dict[str, Tensor]:
@@ -139,7 +141,10 @@ class Scene:
         """Split along N so that the activations of one part fit."""
         size = CHUNK_CUDA if self.device.type == "cuda" else CHUNK_CPU
         size = max(1, size // queries.shape[0])
-        for start in range(0, max(1, queries.shape[1]), size):
+        if queries.shape[1] <= size:
+            yield queries
+            return
+        for start in range(0, queries.shape[1], size):
             yield queries.apply(lambda x, start=start: x[:, start : start + size])  # type: ignore[misc]
 
     def _check(self, queries: Queries) -> None:
