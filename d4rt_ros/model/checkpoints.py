@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from d4rt_ros.model.allocator import keep_freed_memory
 from d4rt_ros.model.config import ModelConfig, named_config, read_config
 from d4rt_ros.model.network import D4RT
 
@@ -42,6 +43,8 @@ def load_model(
     only where neither the file nor a model.yaml beside it tells the sizes. Raises CheckpointError with the
     path and the first tensors that do not fit.
     """
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     path = BUILTIN if str(checkpoint) == "builtin" else Path(checkpoint).expanduser()
     state, found = read_state(path)
     config = config or found or _guess_config(path, state)
