@@ -62,7 +62,8 @@ class Peer:
 def build(config: ModelConfig, device: torch.device) -> Peer:
     """Build the peer with as many tokens as `config`, its width, and depths of nearest parameter counts.
 
-    It has no tubelets, so it gets one frame a time slot. Its weights stay in float32, as it comes. Raises RuntimeError if it cannot be installed.
+    It has no tubelets, so it gets one frame a time slot; its weights stay in float32, as it comes. Raises
+    RuntimeError if it cannot be installed.
     """
     network = _import()
     slots, rows, columns = config.token_grid
