@@ -11,7 +11,7 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 import numpy as np
 import rclpy
 import torch
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from room import SIZE, STEP_NS, Room
@@ -19,7 +19,7 @@ from room import SIZE, STEP_NS, Room
 from d4rt_ros import conversions
 from d4rt_ros.node.messages import RclpyMessages
 from d4rt_ros.node.node import D4RTNode
-from d4rt_ros.node.run import autostart, make_executor
+from d4rt_ros.node.run import autostart, make_executor, spin_on
 
 COUNTS = {"faults": 0, "fuzz cases": 0, "soak minutes": 0.0}  # of the slow tests, told at the end
 _DOMAINS = itertools.count(os.getpid() * 7)
@@ -66,10 +66,9 @@ def wait(condition, seconds=10.0):
 
 def _spin(executor):
     try:
-        executor.spin()
-    except Exception as error:
-        # At the end rclpy may find its context gone in the middle of a wait.
-        if not isinstance(error, ExternalShutdownException) and executor.context.ok():
+        spin_on(executor)
+    except Exception:
+        if executor.context.ok():  # at the end rclpy may find its context gone in the middle of a wait
             raise
 
 

@@ -3,16 +3,19 @@
 import gc
 
 import pytest
+import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_rig import FRAMES, Rig, RoomModel, wait
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from d4rt_ros.model import D4RT, ModelConfig, save_weights
 from d4rt_ros.node.loading import load_network
 from d4rt_ros.node.parameters import defaults
+from d4rt_ros.node.run import spin_on
 from d4rt_ros.srv import Query
 
 TINY = ModelConfig(frames=FRAMES, image_size=(16, 16), vit_width=16, vit_heads=2, vit_depth=1, dec_width=16,
@@ -138,3 +141,21 @@ def test_diagnostics_say_how_the_stream_is():
 
 def keys(array):
     return {pair.key: pair.value for status in array.status for pair in status.values}
+
+
+def test_the_executor_goes_on_when_something_is_destroyed_while_it_waits():
+    class Executor:
+        context, spins = rclpy.get_default_context(), 0
+
+        def spin(self):
+            self.spins += 1
+            if self.spins < 3:
+                raise _rclpy.InvalidHandle("destruction was requested")
+
+    rclpy.init()
+    try:
+        executor = Executor()
+        spin_on(executor)
+        assert executor.spins == 3
+    finally:
+        rclpy.utilities.try_shutdown()

@@ -337,6 +337,7 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow()
+@pytest.mark.timeout(300)
 def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
     recipe = load_recipe("builtin")
     recipe = replace(

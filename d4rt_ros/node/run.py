@@ -11,7 +11,8 @@ from types import FrameType
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
@@ -30,6 +31,22 @@ def make_executor(node: D4RTNode) -> MultiThreadedExecutor:
     executor = MultiThreadedExecutor(threads, context=node.context)
     executor.add_node(node)
     return executor
+
+
+def spin_on(executor: Executor) -> None:
+    """Spin until the context or the executor ends.
+
+    A transition or a service may destroy a subscription while another thread waits on it; rclpy then raises
+    out of the wait, where nothing but that subscription is lost.
+    """
+    while executor.context.ok():
+        try:
+            executor.spin()
+            return
+        except ExternalShutdownException:
+            return
+        except _rclpy.InvalidHandle:
+            continue
 
 
 def autostart(node: D4RTNode) -> bool:
@@ -59,9 +76,7 @@ def run(args: Sequence[str] | None = None) -> int:
 
     def spin() -> None:
         try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
+            spin_on(executor)
         except Exception:
             if not ended.is_set():  # at the end rclpy may find its context gone in the middle of a wait
                 raise
