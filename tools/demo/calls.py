@@ -183,7 +183,9 @@ class Caller:
             raise NoAnswer("action /d4rt/track_all is not there")
         shares: list[float] = []
         started = time.monotonic()
-        goal = TrackAll.Goal(stride=8, min_confidence=1e-6)
+        # About as many pixels whatever the footage: windows are encoded meanwhile, and come first.
+        size = self.listener.size or (240, 320)
+        goal = TrackAll.Goal(stride=max(8, max(size) // 40), min_confidence=1e-6)
         sent = self.action.send_goal_async(goal, lambda message: shares.append(message.feedback.covered))
         handle = self._wait(sent, "action /d4rt/track_all")
         if not handle.accepted:
