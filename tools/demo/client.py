@@ -8,6 +8,7 @@ Exit code 0 if everything answered; otherwise 1, with the reason.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 import time
@@ -130,4 +131,7 @@ def _report(caller: Caller, listener: Listener) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of the middleware that still run would abort an ordinary end
