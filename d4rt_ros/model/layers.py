@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from d4rt_ros.model.packed import Linear, Packed
+
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention over split heads [B, heads, N, d] by the fastest way for where the tensors lie."""
@@ -29,7 +31,9 @@ class Attention(nn.Module):
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = Linear(width, width)
+        self.project_all = Packed()
+        self.project_query, self.project_memory = Packed(last=width), Packed(first=width)
 
     def split(self, x: Tensor) -> Tensor:
         """[B, N, width] to [B, heads, N, width / heads]."""
@@ -42,37 +46,32 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Self-attention over [B, N, width]."""
-        x = x.to(self.in_proj_weight.dtype)
-        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        q, k, v = self.project_all(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         return self.attend(self.split(q), self.split(k), self.split(v))
 
     def query(self, x: Tensor) -> Tensor:
         """Project [B, N, width] to split queries."""
-        n = x.shape[-1]
-        x = x.to(self.in_proj_weight.dtype)
-        return self.split(F.linear(x, self.in_proj_weight[:n], self.in_proj_bias[:n]))
+        return self.split(self.project_query(x, self.in_proj_weight, self.in_proj_bias))
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Project a memory [B, M, width] to split keys and values, each [B, heads, M, width / heads]."""
-        n = memory.shape[-1]
-        memory = memory.to(self.in_proj_weight.dtype)
-        k, v = F.linear(memory, self.in_proj_weight[n:], self.in_proj_bias[n:]).chunk(2, dim=-1)
+        k, v = self.project_memory(memory, self.in_proj_weight, self.in_proj_bias).chunk(2, dim=-1)
         # Contiguous: read again by every decode, so the copy is paid once.
         return self.split(k).contiguous(), self.split(v).contiguous()
 
 
 class FeedForward(nn.Sequential):
-    """Linear, GELU, Linear. The empty places keep the checkpoint's numbering, where dropout stood."""
+    """Linear, GELU, Linear. The empty places keep the checkpoint's numbering."""
 
     def __init__(self, width: int, hidden: int) -> None:
         """`width` in and out, `hidden` between."""
         super().__init__(
-            nn.Linear(width, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, width), nn.Identity()
+            Linear(width, hidden), nn.Identity(), nn.Identity(), Linear(hidden, width), nn.Identity()
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] to [..., width]."""
-        return super().forward(x.to(next(self.parameters()).dtype))
+        return self[3](self[0](x, gelu=True))
 
 
 class SelfBlock(nn.Module):
