@@ -37,7 +37,8 @@ def measure_ours(model: D4RT, seconds: float, gflops: float) -> dict[str, object
         "encode_ms": encode * 1e3,
         "encode_share": encode_flops(config) / encode / 1e9 / gflops,
     }
-    memory = model.memory(video[None].to(device) / 255, torch.ones(1, device=device))
+    small = video[None].to(device) / 255
+    memory = model.memory(small, torch.ones(1, device=device), model.paths(small))
     for count in COUNTS:
         queries = random_queries(scene, count)
 

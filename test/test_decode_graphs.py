@@ -14,8 +14,8 @@ def test_padding_does_not_show() -> None:
     scene = model.encode(torch.rand(8, 3, 64, 64))
     queries = some_queries(10, 8, batch=1)
     with torch.inference_mode():
-        alone = model.answer(queries, scene.images, scene.memory)
-        among = model.answer(padded(queries, 64), scene.images, scene.memory)
+        alone = model.answer(queries, scene.images, scene.memory, scene.paths)
+        among = model.answer(padded(queries, 64), scene.images, scene.memory, scene.paths)
     for name, value in alone.items():
         assert among[name].shape[1] == 64
         torch.testing.assert_close(among[name][:, :10], value, atol=2e-6, rtol=1e-5)
@@ -35,6 +35,8 @@ def test_graphs_follow_the_scene_that_is_asked() -> None:
     videos, queries = torch.rand(2, 8, 3, 64, 64), some_queries(100, 8)
     scenes = [model.encode(video) for video in videos]
     for scene in (*scenes, *scenes):  # back and forth between two scenes
-        plain = model.answer(queries.to("cuda").apply(lambda x: x[None]), scene.images, scene.memory)
+        plain = model.answer(
+            queries.to("cuda").apply(lambda x: x[None]), scene.images, scene.memory, scene.paths
+        )
         torch.testing.assert_close(scene.decode_raw(queries)["xyz"], plain["xyz"][0], atol=1e-4, rtol=1e-4)
     assert model.config == SMALL

@@ -67,6 +67,7 @@ def random_sizes(seed: int) -> ModelConfig:
         corner_pixels=True,
         relative=False,
         anchored=False,
+        flow=False,
     )
 
 

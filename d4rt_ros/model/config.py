@@ -22,7 +22,8 @@ class ModelConfig:
     original frame when it is larger than image_size (paper appendix C). relative: the read-outs of xyz and uv
     start from the query's own pixel (see `network.from_pixel`), which a small network learns much sooner.
     anchored: memory tokens carry the query's own embeddings of their place and time, so that a query finds
-    where it looks from the first step on.
+    where it looks from the first step on. flow: tokens and queries know where optical flow leads, and the
+    read-outs of uv and xyz start from there (`flow.py`); needs `relative`.
     """
 
     frames: int = 8
@@ -43,6 +44,7 @@ class ModelConfig:
     original_patches: bool = False
     relative: bool = True
     anchored: bool = True
+    flow: bool = True
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together. Raises ValueError naming field and value."""
@@ -52,6 +54,8 @@ class ModelConfig:
             if step < 1 or size < step or size % step:
                 name = ("frames", "image_size height", "image_size width")[axis]
                 raise ValueError(f"{name} {size} is not a multiple of the patch's {step}")
+        if self.flow and not self.relative:
+            raise ValueError("flow needs relative read-outs")
         for width, heads, name in (
             (self.vit_width, self.vit_heads, "vit"),
             (self.dec_width, self.dec_heads, "dec"),
@@ -107,6 +111,7 @@ _PAPER: dict[str, Any] = {
     "original_patches": True,
     "relative": False,
     "anchored": False,
+    "flow": False,
     "dec_width": 768,
     "dec_heads": 12,
     "dec_depth": 6,
@@ -183,6 +188,7 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
             original_patches=True,
             relative=False,
             anchored=False,
+            flow=False,
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not an OpenD4RT model configuration: {error!r}") from error

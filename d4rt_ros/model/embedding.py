@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d4rt_ros.model.config import ModelConfig
+from d4rt_ros.model.flow import at, scaled
 from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.model.queries import Queries
 
@@ -28,7 +29,9 @@ class QueryEmbedding(nn.Module):
         self.t_tgt_embed = nn.Embedding(config.frames, width)
         self.t_cam_embed = nn.Embedding(config.frames, width)
         self.patch_proj = nn.Sequential(nn.Linear(3 * side * side, width), nn.GELU(), nn.Linear(width, width))
+        self.flow_proj = nn.Linear((config.frames + 2) * 3, width) if config.flow else None
         self.out_norm = nn.LayerNorm(width)
+        self.frames = config.frames
         self.corner_pixels = config.corner_pixels
         self.patch_frames, self.rows, self.columns = config.patch[0], *config.token_grid[1:]
         self.register_buffer("bands", torch.empty(0), persistent=False)
@@ -74,7 +77,9 @@ class QueryEmbedding(nn.Module):
         both = (slots[:, None] + place).flatten(0, 1)
         return F.pad(F.layer_norm(both, both.shape[-1:]), (0, 0, 0, 1))
 
-    def forward(self, queries: Queries, images: Tensor, input_size: tuple[int, int]) -> Tensor:
+    def forward(
+        self, queries: Queries, images: Tensor, input_size: tuple[int, int], path: Tensor | None = None
+    ) -> Tensor:
         """Queries [B, N] and the images to cut patches from [B, T, H, W, 3] to tokens [B, N, width].
 
         `input_size` is the encoder's (height, width): the unit of `corner_pixels`.
@@ -86,6 +91,10 @@ class QueryEmbedding(nn.Module):
         token = token + self.t_tgt_embed(queries.t_tgt)
         token = token + self.t_cam_embed(queries.t_cam)
         token = token + self.patch_proj(patches.to(next(self.patch_proj.parameters()).dtype))
+        if path is not None and self.flow_proj is not None:
+            own = F.pad(path, (0, 0, 0, self.frames - path.shape[2]))
+            asked = torch.cat((own, at(path, queries.t_tgt), at(path, queries.t_cam)), dim=2)
+            token = token + self.flow_proj(scaled(asked.flatten(2)))
         return self.out_norm(token)
 
 

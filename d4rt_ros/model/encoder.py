@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d4rt_ros.model.config import ModelConfig
+from d4rt_ros.model.flow import scaled
 from d4rt_ros.model.layers import SelfBlock
+
+FLOW_CELLS = 2  # of a token's flow, each way
 
 
 def sines(position: Tensor, width: int) -> Tensor:
@@ -36,12 +40,15 @@ class Encoder(nn.Module):
         """Build for `config`."""
         super().__init__()
         self.patch_embed = nn.Conv3d(3, config.vit_width, config.patch, config.patch)
+        cells = config.patch[0] * FLOW_CELLS**2
+        self.flow_embed = nn.Linear(cells * config.frames * 3, config.vit_width) if config.flow else None
         self.blocks = nn.ModuleList(
             SelfBlock(config.vit_width, config.vit_heads, config.vit_hidden) for _ in range(config.vit_depth)
         )
         self.final_norm = nn.LayerNorm(config.vit_width)
         self.register_buffer("position", torch.empty(0), persistent=False)
         self.patch = config.patch
+        self.frames, self.grid = config.frames, config.token_grid[1:]
         self.fill_buffers(config)
 
     def fill_buffers(self, config: ModelConfig) -> None:
@@ -61,9 +68,24 @@ class Encoder(nn.Module):
         tokens = nn.functional.linear(x, weight.flatten(1), self.patch_embed.bias)
         return tokens, (height // h) * (width // w)
 
-    def forward(self, video: Tensor, aspect_token: Tensor) -> Tensor:
+    def embed_flow(self, paths: Tensor) -> Tensor:
+        """Paths [B, T, h, w, T, 3] of `flow_paths` to what tokens learn of them, [B, tokens, width]."""
+        assert self.flow_embed is not None
+        (t, _, _), (b, frames) = self.patch, paths.shape[:2]
+        rows, columns = self.grid
+        x = paths.flatten(0, 1).flatten(-2).movedim(-1, 1)  # B * T, T * 3, h, w
+        x = F.adaptive_avg_pool2d(x, (rows * FLOW_CELLS, columns * FLOW_CELLS))
+        x = x.reshape(b, frames // t, t, frames, 3, rows, FLOW_CELLS, columns, FLOW_CELLS)
+        x = F.pad(x.permute(0, 1, 5, 7, 2, 6, 8, 4, 3), (0, self.frames - frames))
+        return self.flow_embed(
+            scaled(x.reshape(b, -1, self.flow_embed.in_features)).to(self.flow_embed.weight.dtype)
+        )
+
+    def forward(self, video: Tensor, aspect_token: Tensor, paths: Tensor | None) -> Tensor:
         """Video [B, T, 3, H, W] in 0..1 and aspect token [B, 1, width] to memory [B, tokens + 1, width]."""
         x, per_slot = self.embed(video)
+        if paths is not None:
+            x = x + self.embed_flow(paths)
         x = torch.cat((x + self.position[: x.shape[1]], aspect_token.to(torch.float32)), dim=1)
         for index, block in enumerate(self.blocks):
             if index % 2:

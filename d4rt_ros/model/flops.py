@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from d4rt_ros.model.config import ModelConfig
+from d4rt_ros.model.encoder import FLOW_CELLS
 from d4rt_ros.model.network import HEADS
 
 
@@ -27,6 +28,8 @@ def vit_flops(config: ModelConfig, frames: int | None = None) -> int:
         rows = tokens + 1 if layer % 2 else tokens
         total += rows * (per_token + 4 * seen * width)
     total += 2 * (tokens + 1) * width * config.dec_width
+    if config.flow:
+        total += 2 * tokens * config.patch[0] * FLOW_CELLS**2 * config.frames * 3 * width
     if config.anchored:
         total += 2 * (tokens // slots) * _uv_features(config) * config.dec_width
     return total + 2 * width * (1 + width)
@@ -43,7 +46,8 @@ def query_flops(config: ModelConfig, frames: int | None = None) -> int:
     _, tokens = _tokens(config, frames)
     width = config.dec_width
     block = 2 * width * (2 * width + 2 * config.dec_hidden) + 4 * (tokens + 1) * width
-    embed = 2 * width * (_uv_features(config) + 3 * config.rgb_patch**2 + width)
+    flow = (config.frames + 2) * 3 if config.flow else 0
+    embed = 2 * width * (_uv_features(config) + flow + 3 * config.rgb_patch**2 + width)
     return embed + config.dec_depth * block + 2 * width * sum(HEADS.values())
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from d4rt_ros.model.queries import Queries
 
-Answer = Callable[[Queries, Tensor, "list[tuple[Tensor, Tensor]]"], "dict[str, Tensor]"]
+Answer = Callable[[Queries, Tensor, "list[tuple[Tensor, Tensor]]", "Tensor | None"], "dict[str, Tensor]"]
 COUNTS = (64, 1024, 16384)
 _WARM_UP = 3  # runs before a capture, as torch asks for
 
@@ -31,18 +31,23 @@ class DecodeGraphs:
     """Graphs of one network's `answer`, made when a query count is first seen. For one thread at a time."""
 
     def __init__(self, answer: Answer) -> None:
-        """`answer` maps queries [1, N], images and memory to raw outputs [1, N, ...]."""
+        """`answer` maps queries [1, N], images, memory and paths to raw outputs [1, N, ...]."""
         self._answer = answer
         self._asked: list[tuple[Tensor, Tensor]] | None = None  # whose copy the graphs read now
         self._images: Tensor | None = None
         self._memory: list[tuple[Tensor, Tensor]] = []
+        self._paths: Tensor | None = None
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Queries, dict[str, Tensor]]] = {}
 
     def __call__(
-        self, queries: Queries, images: Tensor, memory: list[tuple[Tensor, Tensor]]
+        self,
+        queries: Queries,
+        images: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+        paths: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Raw outputs for queries [1, N], N at most the largest of `COUNTS`."""
-        self._load(images, memory)
+        self._load(images, memory, paths)
         number = queries.shape[1]
         count = next(c for c in COUNTS if c >= number)
         if count not in self._graphs:
@@ -53,7 +58,7 @@ class DecodeGraphs:
         graph.replay()
         return {name: value[:, :number].clone() for name, value in outputs.items()}
 
-    def _load(self, images: Tensor, memory: list[tuple[Tensor, Tensor]]) -> None:
+    def _load(self, images: Tensor, memory: list[tuple[Tensor, Tensor]], paths: Tensor | None) -> None:
         if self._asked is memory:
             return
         shapes = images.shape, images.dtype, memory[0][0].shape
@@ -62,11 +67,14 @@ class DecodeGraphs:
             self._graphs.clear()
             self._images = images.clone()
             self._memory = [(keys.clone(), values.clone()) for keys, values in memory]
+            self._paths = None if paths is None else paths.clone()
         else:
             held.copy_(images)
             for mine, theirs in zip(self._memory, memory):
                 mine[0].copy_(theirs[0])
                 mine[1].copy_(theirs[1])
+            if self._paths is not None and paths is not None:
+                self._paths.copy_(paths)
         self._asked = memory
 
     def _capture(self, queries: Queries) -> tuple[torch.cuda.CUDAGraph, Queries, dict[str, Tensor]]:
@@ -76,9 +84,9 @@ class DecodeGraphs:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP):
-                self._answer(inputs, self._images, self._memory)
+                self._answer(inputs, self._images, self._memory, self._paths)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            outputs = self._answer(inputs, self._images, self._memory)
+            outputs = self._answer(inputs, self._images, self._memory, self._paths)
         return graph, inputs, outputs

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.embedding import QueryEmbedding
 from d4rt_ros.model.encoder import Encoder
+from d4rt_ros.model.flow import at, flow_paths, follow
 from d4rt_ros.model.graphs import DecodeGraphs
 from d4rt_ros.model.layers import Attention, CrossBlock, SelfBlock
 from d4rt_ros.model.queries import Queries
@@ -77,23 +78,32 @@ class D4RT(nn.Module):
                 weight = cast("CrossBlock", block).cross_attn.in_proj_weight.data
                 weight[config.dec_width : 2 * config.dec_width] = weight[: config.dec_width]
 
-    def memory(self, video: Tensor, aspect_ratio: Tensor) -> Tensor:
+    def paths(self, video: Tensor) -> Tensor | None:
+        """Where optical flow leads in video [B, T, 3, H, W], float 0..1, if the network wants it."""
+        return flow_paths(video) if self.config.flow else None
+
+    def memory(self, video: Tensor, aspect_ratio: Tensor, paths: Tensor | None = None) -> Tensor:
         """Encode video [B, T, 3, H, W], float 0..1 at the input size, and width / height [B].
 
         Returns the memory [B, tokens + 1, dec_width].
         """
         aspect = self.aspect_ratio_proj(aspect_ratio.reshape(-1, 1, 1).to(torch.float32))
-        memory = self.encoder(video, aspect)
+        memory = self.encoder(video, aspect, paths)
         memory = self.memory_proj(memory.to(self.memory_proj.weight.dtype))
         return memory + self.query_embedder.places(video.shape[1]) if self.config.anchored else memory
 
     def answer(
-        self, queries: Queries, images: Tensor, memory: list[tuple[Tensor, Tensor]]
+        self,
+        queries: Queries,
+        images: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+        paths: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Raw outputs for queries [B, N], given images [B, T, H, W, 3] and `Decoder.keys_values`."""
-        x = self.query_embedder(queries, images, self.config.image_size)
+        path = None if paths is None else follow(paths, queries)
+        x = self.query_embedder(queries, images, self.config.image_size, path)
         raw = self.heads(self.decoder(x, memory).to(torch.float32))
-        return from_pixel(raw, queries) if self.config.relative else raw
+        return from_pixel(raw, queries, path) if self.config.relative else raw
 
     def forward(
         self, video: Tensor, aspect_ratio: Tensor, queries: Queries, images: Tensor | None = None
@@ -103,9 +113,10 @@ class D4RT(nn.Module):
         video [B, T, 3, H, W] is float in 0..1 at the input size; `images`, if given, is the same video at
         another resolution, for the colour patches.
         """
-        memory = self.decoder.keys_values(self.memory(video, aspect_ratio))
+        paths = self.paths(video)
+        memory = self.decoder.keys_values(self.memory(video, aspect_ratio, paths))
         images = (video if images is None else images).movedim(-3, -1)
-        return self.answer(queries, images, memory)
+        return self.answer(queries, images, memory, paths)
 
     @property
     def device(self) -> torch.device:
@@ -148,16 +159,19 @@ class D4RT(nn.Module):
         return Scene.encode(self, video, stamps, aspect_ratio)
 
 
-def from_pixel(raw: dict[str, Tensor], queries: Queries) -> dict[str, Tensor]:
+def from_pixel(raw: dict[str, Tensor], queries: Queries, path: Tensor | None) -> dict[str, Tensor]:
     """Read uv as an offset from the query's own (u, v), and xyz as a ray near the pixel's own times a depth.
 
     Depth is an exponential, so always in front of the camera; the ray is that of a lens of 70 degrees plus an
     offset.
     """
-    here = torch.stack((queries.u, queries.v), dim=-1)
+    there = seen = torch.stack((queries.u, queries.v), dim=-1)
+    if path is not None:
+        there = there + at(path, queries.t_tgt)[:, :, 0, :2]
+        seen = seen + at(path, queries.t_cam)[:, :, 0, :2]
     depth = raw["xyz"][..., 2:].clamp(-8, 8).exp()
-    ray = raw["xyz"][..., :2] + 1.4 * (here - 0.5)
-    return {**raw, "uv": raw["uv"] + here, "xyz": torch.cat((ray * depth, depth), dim=-1)}
+    ray = raw["xyz"][..., :2] + 1.4 * (seen - 0.5)
+    return {**raw, "uv": raw["uv"] + there, "xyz": torch.cat((ray * depth, depth), dim=-1)}
 
 
 def _initialise(module: nn.Module) -> None:

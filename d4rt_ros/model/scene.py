@@ -28,7 +28,8 @@ class Scene:
 
     frames: [T, 3, H, W] uint8 as given, or [B, T, 3, H, W] for a batch of windows. images: what colour
     patches are cut from, [B, T, h, w, 3], float in 0..1 or uint8. memory: keys and values
-    [B, heads, tokens, d] of every decoder block. Index a batch (`scene[b]`) to get the scene of one window.
+    [B, heads, tokens, d] of every decoder block. paths: where optical flow leads (`flow_paths`), if the
+    network wants it. Index a batch (`scene[b]`) to get the scene of one window.
     """
 
     model: D4RT
@@ -36,6 +37,7 @@ class Scene:
     stamps: tuple[int, ...]
     images: Tensor
     memory: list[tuple[Tensor, Tensor]]
+    paths: Tensor | None = None
 
     @staticmethod
     @torch.inference_mode()
@@ -61,12 +63,13 @@ class Scene:
             aspect_ratio = batch.shape[-1] / batch.shape[-2]
         aspect = torch.as_tensor(aspect_ratio, dtype=torch.float32, device=model.device)
         aspect = aspect.expand(batch.shape[0])
-        memory = model.decoder.keys_values(model.memory(small, aspect))
+        paths = model.paths(small)
+        memory = model.decoder.keys_values(model.memory(small, aspect, paths))
         larger = batch.shape[-2] > config.image_size[0] and batch.shape[-1] > config.image_size[1]
         images = original if config.original_patches and larger else small
         images = images.movedim(-3, -1).contiguous()  # a pixel's colours together: patches are cut by pixel
         kept = video if video.dtype == torch.uint8 else (video * 255).round().to(torch.uint8)
-        return Scene(model, kept, stamps, images, memory)
+        return Scene(model, kept, stamps, images, memory, paths)
 
     @property
     def num_frames(self) -> int:
@@ -94,7 +97,13 @@ class Scene:
             raise IndexError("this scene holds one window")
         part = slice(index, index + 1 or None)
         memory = [(keys[part], values[part]) for keys, values in self.memory]
-        return replace(self, frames=self.frames[index], images=self.images[part], memory=memory)
+        return replace(
+            self,
+            frames=self.frames[index],
+            images=self.images[part],
+            memory=memory,
+            paths=None if self.paths is None else self.paths[part],
+        )
 
     def __len__(self) -> int:
         """Windows in a batch. Raises TypeError for a scene of one window."""
@@ -135,7 +144,7 @@ class Scene:
     def _answer(self, queries: Queries) -> dict[str, Tensor]:
         graphs = self.device.type == "cuda" and not self.batched
         answer = self.model.graphs if graphs else self.model.answer
-        return answer(queries, self.images, self.memory)
+        return answer(queries, self.images, self.memory, self.paths)
 
     def _chunks(self, queries: Queries) -> Iterator[Queries]:
         """Split along N so that the activations of one part fit."""

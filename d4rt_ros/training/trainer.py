@@ -212,8 +212,14 @@ def _build_model(recipe: Recipe) -> D4RT:
 
 
 def _stretched(tensor: Tensor, model: D4RT, name: str) -> Tensor:
-    """A tensor for windows of another length: time embeddings are resized linearly, as OpenD4RT does."""
-    rows = len(model.state_dict()[name])
+    """A tensor for windows of another length: time embeddings are resized linearly, as OpenD4RT does.
+
+    What reads flow begins at 0, since its inputs are one for every frame.
+    """
+    wanted = model.state_dict()[name]
+    if ".flow_" in name and tensor.shape != wanted.shape:
+        return torch.zeros_like(wanted)
+    rows = len(wanted)
     if len(tensor) == rows:
         return tensor
     stretched = F.interpolate(tensor.T[None], rows, mode="linear", align_corners=True)

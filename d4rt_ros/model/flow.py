@@ -1,0 +1,138 @@
+"""Where every part of a frame goes, by optical flow: what a small network's answers start from.
+
+Flow between neighbouring frames is OpenCV's DIS (Kroeger et al., ECCV 2016), chained over the window. This is
+not part of the paper: it spares a network of a laptop's size the learning of matching.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d4rt_ros.model.queries import Queries
+
+CELL = 2  # pixels of the input a cell of the paths, each way
+_LEAST = 16  # pixels a side that DIS wants
+_UNDO = 3  # fixed-point steps that turn a flow round
+_local = threading.local()
+
+
+def flow_paths(video: Tensor) -> Tensor:
+    """Follow every cell of every frame to all frames of its window.
+
+    Args:
+        video: [B, T, 3, H, W] float in 0..1.
+
+    Returns:
+        [B, T, h, w, T, 3] float32 where the video lies, h = H / 2, w = W / 2: for a cell of frame i and a
+        frame j the way (du, dv) that it goes from i to j, in image widths and heights, and how far from its
+        start it ends when it goes back from there.
+    """
+    b, frames = video.shape[:2]
+    grey = (video.mean(dim=2) * 255).round().to("cpu", torch.uint8).numpy()
+    height, width = grey.shape[-2:]
+    missing = [(0, max(0, _LEAST - n)) for n in (height, width)]
+    grey = np.pad(grey, ((0, 0), (0, 0), *missing), mode="edge")
+    pairs = [(grey[i, t], grey[i, t + 1]) for i in range(b) for t in range(frames - 1)]
+    flows = np.zeros((len(pairs), height, width, 2), np.float32)
+    for row, flow in enumerate(_pool().map(_flow, pairs)):
+        flows[row] = flow[:height, :width]
+    size = torch.tensor([width, height], dtype=torch.float32)
+    forth = F.avg_pool2d((torch.from_numpy(flows) / size).permute(0, 3, 1, 2), CELL, ceil_mode=True)
+    back = -forth
+    for _ in range(_UNDO):
+        back = -_look(forth, _centres(forth) + back)
+    by_clip = (b, frames - 1, *forth.shape[1:])
+    return _chain(forth.reshape(by_clip), back.reshape(by_clip)).to(video.device)
+
+
+def _chain(forth: Tensor, back: Tensor) -> Tensor:
+    """Flows [B, T - 1, 2, h, w] from every frame to the next, and back, to the result of `flow_paths`."""
+    b, steps, _, h, w = forth.shape
+    frames = steps + 1
+    centres = _centres(forth)
+    ends = centres.expand(b, frames, frames, 2, h, w).clone()  # [b, i, j]: where cells of i are in j
+    for distance in range(1, frames):
+        for flow, shift in ((forth[:, distance - 1 :], 1), (back[:, : frames - distance], -1)):
+            i = torch.arange(frames - distance) + (0 if shift > 0 else distance)
+            j = i + shift * distance
+            before = ends[:, i, j - shift].flatten(0, 1)
+            ends[:, i, j] = (before + _look(flow.flatten(0, 1), before)).unflatten(0, (b, -1))
+    way = ends - centres
+    returned = way + _look(way.transpose(1, 2).flatten(0, 2), ends.flatten(0, 2)).unflatten(
+        0, (b, frames, frames)
+    )
+    both = torch.cat((way, returned.norm(dim=3, keepdim=True)), dim=3)
+    return both.permute(0, 1, 4, 5, 2, 3).contiguous()
+
+
+def follow(paths: Tensor, queries: Queries) -> Tensor:
+    """Paths of the points (u, v) of frames t_src, [B, N]: [B, N, T, 3], as in `flow_paths`."""
+    b, frames, h, w = paths.shape[:4]
+    x = (queries.u * w - 0.5).clamp(0, w - 1)
+    y = (queries.v * h - 0.5).clamp(0, h - 1)
+    x0, y0 = x.floor().clamp(max=max(w - 2, 0)), y.floor().clamp(max=max(h - 2, 0))
+    step = torch.arange(2, device=paths.device)
+    column = (x0.long()[..., None] + step).clamp(max=w - 1)
+    row = (y0.long()[..., None] + step).clamp(max=h - 1)
+    first = (torch.arange(b, device=paths.device)[:, None] * frames + queries.t_src) * h
+    index = (first[..., None] + row)[..., None] * w + column[..., None, :]  # [B, N, 2, 2]
+    block = paths.flatten(0, 3).flatten(1).index_select(0, index.flatten()).unflatten(0, index.shape)
+    block = torch.lerp(block[..., 0, :, :], block[..., 1, :, :], (y - y0)[..., None, None])
+    block = torch.lerp(block[..., 0, :], block[..., 1, :], (x - x0)[..., None])
+    return block.unflatten(-1, (-1, 3))
+
+
+def at(path: Tensor, time: Tensor) -> Tensor:
+    """Paths [B, N, T, 3] at times [B, N]: [B, N, 1, 3]."""
+    return path.gather(2, time[..., None, None].expand(-1, -1, 1, 3))
+
+
+def scaled(paths: Tensor) -> Tensor:
+    """Paths in the range of other inputs: a tenth of the image is 1, more than half of it is half of it."""
+    return (10 * paths).clamp(-5, 5)
+
+
+def _centres(maps: Tensor) -> Tensor:
+    """(u, v) of the middles of cells, [2, h, w]."""
+    h, w = maps.shape[-2:]
+    v, u = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
+    return torch.stack((u, v))
+
+
+def _look(maps: Tensor, at: Tensor) -> Tensor:
+    """Maps [N, C, h, w] at places (u, v) [N, 2, h, w], the border's value outside."""
+    if not len(maps):
+        return maps
+    return F.grid_sample(
+        maps, at.permute(0, 2, 3, 1) * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False
+    )
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))), thread_name_prefix="flow")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
+
+
+def _flow(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Flow [H, W, 2] in pixels between two grey images; DIS keeps buffers, so one a thread."""
+    if not hasattr(_local, "dis"):
+        _local.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
+        _local.dis.setFinestScale(0)
+        _local.dis.setPatchSize(8)
+        _local.dis.setPatchStride(4)
+        _local.dis.setGradientDescentIterations(8)
+        _local.dis.setVariationalRefinementIterations(5)
+    flow: np.ndarray = _local.dis.calc(*pair, None)
+    return flow
