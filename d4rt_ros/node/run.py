@@ -14,6 +14,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
@@ -37,7 +38,9 @@ def spin_on(executor: Executor) -> None:
     """Spin until the context or the executor ends.
 
     A transition or a service may destroy a subscription while another thread waits on it; rclpy then raises
-    out of the wait, where nothing but that subscription is lost.
+    out of the wait, where nothing but that subscription is lost. What a callback raises is logged: rclpy's
+    own services raise on requests without sense (a parameter of a type that there is not), and no client may
+    end the node.
     """
     while executor.context.ok():
         try:
@@ -47,6 +50,10 @@ def spin_on(executor: Executor) -> None:
             return
         except _rclpy.InvalidHandle:
             continue
+        except Exception as error:
+            if not executor.context.ok():
+                raise
+            get_logger("d4rt").error(f"a callback failed: {type(error).__name__}: {error}")
 
 
 def autostart(node: D4RTNode) -> bool:

@@ -19,6 +19,7 @@ from d4rt_ros.node.supervision import Supervision
 from d4rt_ros.node.transforms import Transforms
 from d4rt_ros.outputs import EARLY_PARTS, TOPICS, Outputs, parts_for
 from d4rt_ros.stream import Frame, FrameWindow, Pipeline, WindowResult, Worker
+from d4rt_ros.stream.report import FAILED
 
 if TYPE_CHECKING:
     from d4rt_ros.model import D4RT
@@ -174,7 +175,8 @@ class Session:
             self.latencies.append(time.monotonic() - arrived)
         for note in result.notes:
             self._node.get_logger().info(note, throttle_duration_sec=10.0)
-        self.newest, self.problem = result, ""
+        self.newest = result
+        self.problem = "; ".join(note for note in result.notes if FAILED in note)
 
     def _failed(self, sentence: str) -> None:
         self.problem = sentence

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+FAILED = " failed: "  # in the note of a step that raised, after its name
+
 
 @dataclass
 class Report:
@@ -28,7 +30,7 @@ class Report:
         try:
             result = work()
         except Exception as error:  # one output that fails must not take the others with it
-            self.note(f"{name} failed: {type(error).__name__}: {error}")
+            self.note(f"{name}{FAILED}{type(error).__name__}: {error}")
         self.seconds[name] = time.perf_counter() - started
         self.between()
         return result
