@@ -21,7 +21,6 @@ from d4rt_ros.node.messages import RclpyMessages
 from d4rt_ros.node.node import D4RTNode
 from d4rt_ros.node.run import autostart, make_executor, spin_on
 
-COUNTS = {"faults": 0, "fuzz cases": 0, "soak minutes": 0.0}  # of the slow tests, told at the end
 _DOMAINS = itertools.count(os.getpid() * 7)
 TYPES = RclpyMessages()
 START = 10**9  # stamp of the first image
@@ -88,7 +87,9 @@ class Client:
 
     def client(self, kind, name):
         if name not in self._clients:
-            self._clients[name] = self.node.create_client(kind, name)
+            # Fast DDS hands every answer to all clients of a service: the default of 10 is little in a crowd.
+            deep = QoSProfile(depth=1000)
+            self._clients[name] = self.node.create_client(kind, name, qos_profile=deep)
             assert self._clients[name].wait_for_service(40)
             time.sleep(0.2)  # until the service has found the client, too: it cannot answer before
         return self._clients[name]

@@ -18,6 +18,7 @@ from bag_samples import (
 from d4rt_ros.bag.recording import Recording
 from d4rt_ros.bag.run import EXIT_DAMAGED_INPUT
 
+pytestmark = pytest.mark.fault
 LARGE = (200, 300)  # frames that spread over an mcap file's chunks and a database's pages
 
 

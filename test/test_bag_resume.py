@@ -22,6 +22,7 @@ from room import STEP_NS, Ball, Room
 from d4rt_ros.outputs import TOPICS
 from d4rt_ros.stream import DeviceOutOfMemory, Pipeline, StreamSettings, Window, WindowResult
 
+pytestmark = pytest.mark.fault
 NAMES = {topic if topic.startswith("/") else f"/d4rt/{topic}" for topic in TOPICS}
 
 
