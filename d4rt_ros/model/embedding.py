@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.flow import at, scaled
+from d4rt_ros.model.packed import Linear
 from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.model.queries import Queries
 
@@ -28,7 +29,7 @@ class QueryEmbedding(nn.Module):
         self.t_src_embed = nn.Embedding(config.frames, width)
         self.t_tgt_embed = nn.Embedding(config.frames, width)
         self.t_cam_embed = nn.Embedding(config.frames, width)
-        self.patch_proj = nn.Sequential(nn.Linear(3 * side * side, width), nn.GELU(), nn.Linear(width, width))
+        self.patch_proj = nn.ModuleList((Linear(3 * side * side, width), nn.GELU(), Linear(width, width)))
         self.flow_proj = nn.Linear((config.frames + 2) * 3, width) if config.flow else None
         self.out_norm = nn.LayerNorm(width)
         self.frames = config.frames
@@ -43,10 +44,11 @@ class QueryEmbedding(nn.Module):
         self.bands = math.pi * 2.0 ** torch.arange(config.uv_bands, dtype=torch.float32)
         self.reach = torch.arange(config.rgb_patch + 1, dtype=torch.float32) - config.rgb_patch // 2
 
-    def fourier(self, x: Tensor) -> Tensor:
-        """[..., N] to [..., N, 1 + 2 bands]: the value itself, sines, cosines of octaves of pi."""
-        angle = x[..., None] * self.bands
-        return torch.cat((x[..., None], angle.sin(), angle.cos()), dim=-1)
+    def fourier(self, u: Tensor, v: Tensor) -> Tensor:
+        """[..., N] each to [..., N, 2 * (1 + 2 bands)]: of u, then v, itself, sines, cosines of octaves."""
+        x = torch.stack((u, v), dim=-1)[..., None]
+        angle = x * self.bands
+        return torch.cat((x, angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
     def patches(self, images: Tensor, u: Tensor, v: Tensor, t_src: Tensor) -> Tensor:
         """Bilinear colour patches of images [B, T, H, W, 3] round (u, v) [B, N] in frame t_src.
@@ -71,7 +73,7 @@ class QueryEmbedding(nn.Module):
     def places(self, frames: int) -> Tensor:
         """Embeddings of place and time of the memory tokens of `frames` frames: [M, width], last 0."""
         u, v = pixel_grid(self.rows, self.columns, self.bands.device)
-        place = self.uv_proj(torch.cat((self.fourier(u), self.fourier(v)), dim=-1))
+        place = self.uv_proj(self.fourier(u, v))
         times = (self.t_src_embed.weight + self.t_tgt_embed.weight)[:frames]
         slots = times.unflatten(0, (-1, self.patch_frames)).mean(dim=1)
         both = (slots[:, None] + place).flatten(0, 1)
@@ -86,11 +88,11 @@ class QueryEmbedding(nn.Module):
         """
         patches = self.patches(images, queries.u, queries.v, queries.t_src)
         u, v = to_network(queries.u, queries.v, input_size, self.corner_pixels)
-        token = self.uv_proj(torch.cat((self.fourier(u), self.fourier(v)), dim=-1))
+        token = self.uv_proj(self.fourier(u, v))
         token = token + self.t_src_embed(queries.t_src)
         token = token + self.t_tgt_embed(queries.t_tgt)
         token = token + self.t_cam_embed(queries.t_cam)
-        token = token + self.patch_proj(patches.to(next(self.patch_proj.parameters()).dtype))
+        token = token + self.patch_proj[2](self.patch_proj[0](patches, gelu=True))
         if path is not None and self.flow_proj is not None:
             own = F.pad(path, (0, 0, 0, self.frames - path.shape[2]))
             asked = torch.cat((own, at(path, queries.t_tgt), at(path, queries.t_cam)), dim=2)

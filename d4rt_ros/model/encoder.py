@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.flow import scaled
 from d4rt_ros.model.layers import SelfBlock
+from d4rt_ros.model.packed import Linear, Packed
 
 FLOW_CELLS = 2  # of a token's flow, each way
 
@@ -40,8 +42,9 @@ class Encoder(nn.Module):
         """Build for `config`."""
         super().__init__()
         self.patch_embed = nn.Conv3d(3, config.vit_width, config.patch, config.patch)
+        self.project = Packed()
         cells = config.patch[0] * FLOW_CELLS**2
-        self.flow_embed = nn.Linear(cells * config.frames * 3, config.vit_width) if config.flow else None
+        self.flow_embed = Linear(cells * config.frames * 3, config.vit_width) if config.flow else None
         self.blocks = nn.ModuleList(
             SelfBlock(config.vit_width, config.vit_heads, config.vit_hidden) for _ in range(config.vit_depth)
         )
@@ -60,12 +63,12 @@ class Encoder(nn.Module):
 
         The tubelets do not overlap, so the convolution is one matrix product.
         """
-        (t, h, w), weight = self.patch, self.patch_embed.weight
+        t, h, w = self.patch
         b, frames, channels, height, width = video.shape
         x = video.reshape(b, frames // t, t, channels, height // h, h, width // w, w)
         x = x.permute(0, 1, 4, 6, 3, 2, 5, 7)  # B, slot, row, column, then channel, t, h, w as in the kernel
-        x = x.reshape(b, -1, channels * t * h * w).to(weight.dtype)
-        tokens = nn.functional.linear(x, weight.flatten(1), self.patch_embed.bias)
+        x = x.reshape(b, -1, channels * t * h * w)
+        tokens = self.project(x, self.patch_embed.weight.flatten(1), cast("Tensor", self.patch_embed.bias))
         return tokens, (height // h) * (width // w)
 
     def embed_flow(self, paths: Tensor) -> Tensor:
@@ -77,9 +80,7 @@ class Encoder(nn.Module):
         x = F.adaptive_avg_pool2d(x, (rows * FLOW_CELLS, columns * FLOW_CELLS))
         x = x.reshape(b, frames // t, t, frames, 3, rows, FLOW_CELLS, columns, FLOW_CELLS)
         x = F.pad(x.permute(0, 1, 5, 7, 2, 6, 8, 4, 3), (0, self.frames - frames))
-        return self.flow_embed(
-            scaled(x.reshape(b, -1, self.flow_embed.in_features)).to(self.flow_embed.weight.dtype)
-        )
+        return self.flow_embed(scaled(x.reshape(b, -1, self.flow_embed.in_features)))
 
     def forward(self, video: Tensor, aspect_token: Tensor, paths: Tensor | None) -> Tensor:
         """Video [B, T, 3, H, W] in 0..1 and aspect token [B, 1, width] to memory [B, tokens + 1, width]."""

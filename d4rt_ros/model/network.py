@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from d4rt_ros.model.config import ModelConfig
@@ -14,6 +15,7 @@ from d4rt_ros.model.encoder import Encoder
 from d4rt_ros.model.flow import at, flow_paths, follow
 from d4rt_ros.model.graphs import DecodeGraphs
 from d4rt_ros.model.layers import Attention, CrossBlock, SelfBlock
+from d4rt_ros.model.packed import Linear
 from d4rt_ros.model.queries import Queries
 from d4rt_ros.model.scene import Scene
 
@@ -53,7 +55,10 @@ class Heads(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[B, N, width] to raw outputs by name; visibility and confidence are logits [B, N]."""
-        return {name: getattr(self, f"{name}_head")(x).squeeze(-1) for name in HEADS}
+        heads = [cast("nn.Linear", getattr(self, f"{name}_head")) for name in HEADS]
+        weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
+        outputs = F.linear(x, weight, bias).split(list(HEADS.values()), dim=-1)
+        return {name: output.squeeze(-1) for name, output in zip(HEADS, outputs)}
 
 
 class D4RT(nn.Module):
@@ -67,7 +72,7 @@ class D4RT(nn.Module):
         self.aspect_ratio_proj = nn.Sequential(
             nn.Linear(1, config.vit_width), nn.GELU(), nn.Linear(config.vit_width, config.vit_width)
         )
-        self.memory_proj = nn.Linear(config.vit_width, config.dec_width)
+        self.memory_proj = Linear(config.vit_width, config.dec_width)
         self.query_embedder = QueryEmbedding(config)
         self.decoder = Decoder(config)
         self.heads = Heads(config.dec_width)
@@ -89,7 +94,7 @@ class D4RT(nn.Module):
         """
         aspect = self.aspect_ratio_proj(aspect_ratio.reshape(-1, 1, 1).to(torch.float32))
         memory = self.encoder(video, aspect, paths)
-        memory = self.memory_proj(memory.to(self.memory_proj.weight.dtype))
+        memory = self.memory_proj(memory)
         return memory + self.query_embedder.places(video.shape[1]) if self.config.anchored else memory
 
     def answer(

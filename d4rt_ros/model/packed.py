@@ -24,7 +24,7 @@ class Packed:
         self._made: tuple[tuple[int, ...], Tensor, Tensor, Tensor] | None = None
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
-        """x [..., in] times weight [out, in] plus bias [out], in the weight's precision, then perhaps GELU."""
+        """Multiply x [..., in] by weight [out, in], add bias [out], maybe GELU; in the weight's precision."""
         x = x.to(weight.dtype)
         if not _fits(x):
             y = F.linear(x, weight[self._rows], bias[self._rows])
@@ -79,8 +79,9 @@ def _available() -> bool:
 
 
 def _block(weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    return torch.ops.mkldnn._reorder_linear_weight.default(weight, None)
 
 
 def _product(x: Tensor, blocked: Tensor, bias: Tensor, gelu: bool) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, blocked, bias, "gelu" if gelu else "none", [], "none")
+    activation = "gelu" if gelu else "none"
+    return torch.ops.mkldnn._linear_pointwise.default(x, blocked, bias, activation, [], "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from d4rt_ros.model.embedding import from_network, to_unit
 from d4rt_ros.model.graphs import COUNTS
+from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.queries import Answers, Queries
 
 if TYPE_CHECKING:
@@ -135,7 +137,8 @@ class Scene:
         self._check(queries)
         if not self.batched:
             queries = queries.apply(lambda x: x[None])
-        parts = [self._answer(part) for part in self._chunks(queries)]
+        spread = over_cores if self.device.type == "cpu" else map
+        parts = list(spread(self._answer, self._chunks(queries)))
         joined = parts[0]
         if len(parts) > 1:
             joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in joined}
@@ -167,7 +170,7 @@ class Scene:
         low, high = times.aminmax()
         if low < 0 or high >= self.num_frames:
             raise ValueError(f"time indices {int(low)}..{int(high)} are outside 0..{self.num_frames - 1}")
-        if not bool(torch.isfinite(queries.u).all() & torch.isfinite(queries.v).all()):
+        if not all(math.isfinite(x) for x in torch.stack((queries.u, queries.v)).aminmax()):  # NaN spreads
             raise ValueError("u or v of a query is not finite")
 
 
