@@ -19,7 +19,7 @@ from torch import Tensor
 
 from d4rt_ros.model.queries import Queries
 
-CELL = 2  # pixels of the input a cell of the paths, each way
+CELL = 4  # pixels of the input a cell of the paths, each way
 _LEAST = 16  # pixels a side that DIS wants
 _UNDO = 3  # fixed-point steps that turn a flow round
 _local = threading.local()
@@ -32,21 +32,19 @@ def flow_paths(video: Tensor) -> Tensor:
         video: [B, T, 3, H, W] float in 0..1.
 
     Returns:
-        [B, T, h, w, T, 3] float32 where the video lies, h = H / 2, w = W / 2: for a cell of frame i and a
+        [B, T, h, w, T, 3] float32 where the video lies, h = H / 4, w = W / 4: for a cell of frame i and a
         frame j the way (du, dv) that it goes from i to j, in image widths and heights, and how far from its
         start it ends when it goes back from there.
     """
-    b, frames = video.shape[:2]
-    grey = (video.mean(dim=2) * 255).round().to("cpu", torch.uint8).numpy()
-    height, width = grey.shape[-2:]
+    b, frames, _, height, width = video.shape
+    grey = (video[:, :, 0] + video[:, :, 1] + video[:, :, 2]).mul_(85).to("cpu", torch.uint8).numpy()
     missing = [(0, max(0, _LEAST - n)) for n in (height, width)]
     grey = np.pad(grey, ((0, 0), (0, 0), *missing), mode="edge")
-    pairs = [(grey[i, t], grey[i, t + 1]) for i in range(b) for t in range(frames - 1)]
-    flows = np.zeros((len(pairs), height, width, 2), np.float32)
+    pairs = [(grey[i, t], grey[i, t + 1], (height, width)) for i in range(b) for t in range(frames - 1)]
+    flows = np.empty((len(pairs), 2, -(-height // CELL), -(-width // CELL)), np.float32)
     for row, flow in enumerate(_pool().map(_flow, pairs)):
-        flows[row] = flow[:height, :width]
-    size = torch.tensor([width, height], dtype=torch.float32)
-    forth = F.avg_pool2d((torch.from_numpy(flows) / size).permute(0, 3, 1, 2), CELL, ceil_mode=True)
+        flows[row] = flow.transpose(2, 0, 1)
+    forth = torch.from_numpy(flows)
     back = -forth
     for _ in range(_UNDO):
         back = -_look(forth, _centres(forth) + back)
@@ -70,8 +68,8 @@ def _chain(forth: Tensor, back: Tensor) -> Tensor:
     returned = way + _look(way.transpose(1, 2).flatten(0, 2), ends.flatten(0, 2)).unflatten(
         0, (b, frames, frames)
     )
-    both = torch.cat((way, returned.norm(dim=3, keepdim=True)), dim=3)
-    return both.permute(0, 1, 4, 5, 2, 3).contiguous()
+    missed = torch.hypot(*returned.unbind(3))
+    return torch.stack((*way.unbind(3), missed), dim=-1).permute(0, 1, 3, 4, 2, 5).contiguous()
 
 
 def follow(paths: Tensor, queries: Queries) -> Tensor:
@@ -125,8 +123,11 @@ def _pool() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
 
 
-def _flow(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Flow [H, W, 2] in pixels between two grey images; DIS keeps buffers, so one a thread."""
+def _flow(job: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> np.ndarray:
+    """Flow between two grey images of (H, W) and perhaps a margin, in widths and heights: [H / 4, W / 4, 2].
+
+    DIS keeps buffers, so there is one a thread.
+    """
     if not hasattr(_local, "dis"):
         _local.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
         _local.dis.setFinestScale(0)
@@ -134,5 +135,9 @@ def _flow(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         _local.dis.setPatchStride(4)
         _local.dis.setGradientDescentIterations(8)
         _local.dis.setVariationalRefinementIterations(5)
-    flow: np.ndarray = _local.dis.calc(*pair, None)
-    return flow
+    first, second, (height, width) = job
+    flow = _local.dis.calc(first, second, None)[:height, :width] / np.array((width, height), np.float32)
+    return cv2.resize(flow, (-(-width // CELL), -(-height // CELL)), interpolation=cv2.INTER_AREA)
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
