@@ -5,25 +5,48 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from d4rt_ros.model.packed import Packed
 from d4rt_ros.model.precision import measure
 
 
-def matmul_gflops(device: torch.device, dtype: torch.dtype) -> float:
-    """Best rate of a matrix product, 1e9 operations a second, over shapes that transformers use."""
+@dataclass(frozen=True)
+class Product:
+    """One large matrix product and the operations that it takes."""
+
+    run: Callable[[], Tensor]
+    operations: int
+
+
+def products(device: torch.device, dtype: torch.dtype) -> dict[str, Product]:
+    """Products of shapes that transformers use, the fastest of which is the machine's peak.
+
+    Each as torch does it and as the network does it (`d4rt_ros.model.packed`: the same, except in bfloat16 on
+    a CPU).
+    """
     shapes = [(2048, 2048, 2048), (1024, 256, 1024), (4096, 1024, 1024)]
     if device.type == "cuda":
         shapes = [(8192, 8192, 8192), (6144, 1408, 6144), (16384, 1280, 4480)]
-    best = 0.0
+    found = {}
     for m, k, n in shapes:
         x = torch.randn(m, k, device=device, dtype=dtype)
-        weight = torch.randn(n, k, device=device, dtype=dtype)
-        seconds = measure(lambda x=x, weight=weight: F.linear(x, weight), device, 0.5)  # type: ignore[misc]
-        best = max(best, 2 * m * k * n / seconds / 1e9)
-    return best
+        weight, bias = (
+            torch.randn(n, k, device=device, dtype=dtype),
+            torch.zeros(n, device=device, dtype=dtype),
+        )
+        for name, run in (
+            ("plain", partial(F.linear, x, weight)),
+            ("packed", partial(Packed(), x, weight, bias)),
+        ):
+            found[f"{name} {m}x{k}x{n}"] = Product(run, 2 * m * k * n)
+    return found
 
 
 def copy_gbytes(device: torch.device) -> float:

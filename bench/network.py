@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from bench import machine, peer
 from d4rt_ros.model import D4RT, Queries, Scene, load_model, named_config
 from d4rt_ros.model.config import NAMES
 from d4rt_ros.model.flops import encode_flops, keys_values_flops, query_flops
-from d4rt_ros.model.precision import PRECISIONS, measure, select_device, select_precision
+from d4rt_ros.model.precision import PRECISIONS, measure_together, select_device, select_precision
 
 COUNTS = (64, 1024, 16384)
 
@@ -27,56 +30,64 @@ def random_queries(scene: Scene, count: int) -> Queries:
     return Queries(u, v, *times)
 
 
-def measure_ours(model: D4RT, seconds: float, gflops: float) -> dict[str, object]:
-    """Encode and decode times of one window of full length."""
+def measure_all(model: D4RT, seconds: float, with_peer: bool) -> dict[str, object]:
+    """Everything in turn, round by round; every figure is the median over the rounds, of ratios too.
+
+    One window of full length. Shares are of the fastest matrix product of the same round. `pypi_*` compare
+    with the peer at equal parameters, tokens and query counts, above 1 ours is faster: ours in the precision
+    that it chose, the peer as it comes (float32), and under autocast to our precision.
+    """
     config, device = model.config, model.device
     video = torch.randint(256, (config.frames, 3, *config.image_size), dtype=torch.uint8)
-    scene = model.encode(video)
-    encode = measure(lambda: model.encode(video), device, seconds)
-    result: dict[str, object] = {
-        "encode_ms": encode * 1e3,
-        "encode_share": encode_flops(config) / encode / 1e9 / gflops,
-    }
-    small = video[None].to(device) / 255
+    scene, small = model.encode(video), video[None].to(device) / 255
     memory = model.memory(small, torch.ones(1, device=device), model.paths(small))
+    products = machine.products(device, model.precision)
+    calls: dict[str, Callable[[], object]] = {name: product.run for name, product in products.items()}
+    calls["encode"] = partial(model.encode, video)
     for count in COUNTS:
         queries = random_queries(scene, count)
 
         def uncached(queries: Queries = queries) -> None:
-            again = replace(scene, memory=model.decoder.keys_values(memory))
-            again.decode(queries)
+            replace(scene, memory=model.decoder.keys_values(memory)).decode(queries)
 
-        cached = measure(lambda queries=queries: scene.decode(queries), device, seconds)  # type: ignore[misc]
-        without = measure(uncached, device, seconds)
-        work = count * query_flops(config)
-        result[f"decode_qps_{count}"] = count / cached
-        result[f"decode_share_{count}"] = work / cached / 1e9 / gflops
-        result[f"decode_qps_{count}_uncached"] = count / without
-        result[f"cache_gain_{count}"] = without / cached
+        calls[f"cached {count}"], calls[f"uncached {count}"] = partial(scene.decode, queries), uncached
+    result: dict[str, object] = {}
+    precisions = {"": torch.float32, "_same_precision": model.precision} if with_peer else {}
+    if with_peer:
+        other = peer.build(config, device)
+        theirs = other.encode()
+        result["pypi_parameters"] = other.parameters
+        for name, dtype in precisions.items():
+            cast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+            calls[f"their encode{name}"] = cast(other.encode)
+            calls[f"their decode{name}"] = cast(partial(other.decode, theirs, COUNTS[-1]))
+    times = {name: torch.tensor(t) for name, t in measure_together(calls, device, seconds).items()}
+
+    def median(values: Tensor) -> float:
+        return float(values.median())
+
+    rates = [product.operations / times[name] / 1e9 for name, product in products.items()]
+    peak = torch.stack(rates).amax(dim=0)  # of each round
+    result["gemm_gflops"] = median(peak)
+    result["encode_ms"] = median(times["encode"]) * 1e3
+    result["encode_share"] = median(encode_flops(config) / times["encode"] / 1e9 / peak)
+    for count in COUNTS:
+        cached, without, work = (
+            times[f"cached {count}"],
+            times[f"uncached {count}"],
+            count * query_flops(config),
+        )
+        result[f"decode_qps_{count}"] = count / median(cached)
+        result[f"decode_share_{count}"] = median(work / cached / 1e9 / peak)
+        result[f"decode_qps_{count}_uncached"] = count / median(without)
+        result[f"cache_gain_{count}"] = median(without / cached)
         result[f"cache_gain_{count}_predicted"] = (work + keys_values_flops(config)) / work
     result["decode_share"] = result[f"decode_share_{COUNTS[-1]}"]
-    return result
-
-
-def measure_peer(model: D4RT, seconds: float) -> dict[str, object]:
-    """Both in turn at equal parameters, tokens and query counts; ratios above 1: ours is faster.
-
-    Ours in the precision that it chose, the peer as it comes (float32); and with the peer under autocast to
-    our precision, where that is another one.
-    """
-    config, device = model.config, model.device
-    other = peer.build(config, device)
-    video = torch.randint(256, (config.frames, 3, *config.image_size), dtype=torch.uint8)
-    scene, memory = model.encode(video), other.encode()
-    queries = random_queries(scene, COUNTS[-1])
-    encode = measure(lambda: model.encode(video), device, seconds)
-    decode = measure(lambda: scene.decode(queries), device, seconds)
-    result: dict[str, object] = {"pypi_parameters": other.parameters}
-    for name, dtype in (("", torch.float32), ("_same_precision", model.precision)):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            result[f"pypi_encode_ratio{name}"] = measure(other.encode, device, seconds) / encode
-            theirs = measure(lambda: other.decode(memory, COUNTS[-1]), device, seconds)
-            result[f"pypi_decode_ratio{name}"] = theirs / decode
+    for name in precisions:
+        result[f"pypi_encode_ratio{name}"] = median(times[f"their encode{name}"] / times["encode"])
+        result[f"pypi_decode_ratio{name}"] = median(
+            times[f"their decode{name}"] / times[f"cached {COUNTS[-1]}"]
+        )
     return result
 
 
@@ -96,18 +107,14 @@ def main() -> None:
     else:
         model = D4RT(named_config(args.size)).to(device).set_precision(dtype).eval().requires_grad_(False)
     with torch.inference_mode():
-        gflops = machine.matmul_gflops(device, dtype)
         result: dict[str, object] = {
             "size": args.size,
             "precision": str(dtype).removeprefix("torch."),
             **machine.describe(device),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "gemm_gflops": gflops,
             "copy_gbytes": machine.copy_gbytes(device),
-            **measure_ours(model, seconds, gflops),
+            **measure_all(model, seconds, with_peer=args.size == "builtin"),
         }
-        if args.size == "builtin":
-            result.update(measure_peer(model, seconds))
     result["peak_memory_mib"] = machine.peak_memory_mib(device)
     for key, value in machine.rounded(result).items():
         print(f"{key:28} {value}")

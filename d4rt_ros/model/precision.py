@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import torch
@@ -46,10 +46,31 @@ def select_precision(name: str, device: torch.device) -> torch.dtype:
 
 def measure(function: Callable[[], object], device: torch.device, seconds: float = 0.05) -> float:
     """Median time of one call in seconds, after one call to warm up."""
-    times: list[float] = []
     function()
+    return _median_call(function, device, seconds, least=3)
+
+
+def measure_together(
+    functions: Mapping[str, Callable[[], object]], device: torch.device, seconds: float, rounds: int = 7
+) -> dict[str, list[float]]:
+    """Times of calls that are to be compared: for each of `rounds` rounds the median seconds of one call.
+
+    Every function has its turn in every round, so that what slows the machine for a while slows them all;
+    ratios are then taken round by round. `seconds` is for one function over all rounds.
+    """
+    for function in functions.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            times[name].append(_median_call(function, device, seconds / rounds, least=1))
+    return times
+
+
+def _median_call(function: Callable[[], object], device: torch.device, seconds: float, least: int) -> float:
+    times: list[float] = []
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 3:
+    while time.perf_counter() < end or len(times) < least:
         _wait(device)
         start = time.perf_counter()
         function()
