@@ -176,6 +176,12 @@ def test_refuses_windows_that_do_not_fit(frames: int, sentence: str) -> None:
         small_model().encode(torch.rand(frames, 3, 64, 64))
 
 
+@pytest.mark.parametrize("shape", [(7, 3, 64, 64), (10, 3, 64, 64), (8, 3, 60, 64)])
+def test_training_refuses_windows_that_do_not_fit(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="the network takes up to 8, a multiple of 2, of 64 x 64"):
+        small_model()(torch.rand(1, *shape), torch.ones(1), some_queries(3, 6, batch=1))
+
+
 def test_shorter_windows_are_fine() -> None:
     assert small_model().encode(torch.rand(4, 3, 64, 64)).decode(some_queries(5, 4)).xyz.shape == (5, 3)
 

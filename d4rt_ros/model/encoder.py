@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         self.final_norm = nn.LayerNorm(config.vit_width)
         self.register_buffer("position", torch.empty(0), persistent=False)
         self.patch = config.patch
-        self.frames, self.grid = config.frames, config.token_grid[1:]
+        self.frames, self.image_size, self.grid = config.frames, config.image_size, config.token_grid[1:]
         self.fill_buffers(config)
 
     def fill_buffers(self, config: ModelConfig) -> None:
@@ -61,10 +61,16 @@ class Encoder(nn.Module):
     def embed(self, video: Tensor) -> tuple[Tensor, int]:
         """Cut video [B, T, 3, H, W] into tokens [B, slots * per_slot, width]; also returns per_slot.
 
-        The tubelets do not overlap, so the convolution is one matrix product.
+        The tubelets do not overlap, so the convolution is one matrix product. Raises ValueError for another
+        size, and for frames that do not fill tubelets or are too many.
         """
         t, h, w = self.patch
         b, frames, channels, height, width = video.shape
+        if frames % t or frames > self.frames or (height, width) != self.image_size:
+            raise ValueError(
+                f"{frames} frames of {height} x {width}: the network takes up to {self.frames}, "
+                f"a multiple of {t}, of {self.image_size[0]} x {self.image_size[1]}"
+            )
         x = video.reshape(b, frames // t, t, channels, height // h, h, width // w, w)
         x = x.permute(0, 1, 4, 6, 3, 2, 5, 7)  # B, slot, row, column, then channel, t, h, w as in the kernel
         x = x.reshape(b, -1, channels * t * h * w)

@@ -6,6 +6,7 @@ is asked is first copied to where the graph reads it (once, as long as the same 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -16,6 +17,7 @@ from d4rt_ros.model.queries import Queries
 
 Answer = Callable[[Queries, Tensor, "list[tuple[Tensor, Tensor]]", "Tensor | None"], "dict[str, Tensor]"]
 COUNTS = (64, 1024, 16384)
+_ONE_AT_A_TIME = threading.Lock()  # scenes are shared by threads, what a graph reads and writes is not
 _WARM_UP = 3  # runs before a capture, as torch asks for
 
 
@@ -28,7 +30,7 @@ def padded(queries: Queries, count: int) -> Queries:
 
 
 class DecodeGraphs:
-    """Graphs of one network's `answer`, made when a query count is first seen. For one thread at a time."""
+    """Graphs of one network's `answer`, made when a query count is first seen."""
 
     def __init__(self, answer: Answer) -> None:
         """`answer` maps queries [1, N], images, memory and paths to raw outputs [1, N, ...]."""
@@ -46,7 +48,13 @@ class DecodeGraphs:
         memory: list[tuple[Tensor, Tensor]],
         paths: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Raw outputs for queries [1, N], N at most the largest of `COUNTS`."""
+        """Raw outputs for queries [1, N], N from 1 to the largest of `COUNTS`."""
+        with _ONE_AT_A_TIME, torch.cuda.device(images.device):
+            return self._replay(queries, images, memory, paths)
+
+    def _replay(
+        self, queries: Queries, images: Tensor, memory: list[tuple[Tensor, Tensor]], paths: Tensor | None
+    ) -> dict[str, Tensor]:
         self._load(images, memory, paths)
         number = queries.shape[1]
         count = next(c for c in COUNTS if c >= number)

@@ -136,6 +136,7 @@ class D4RT(nn.Module):
     def set_precision(self, dtype: torch.dtype) -> D4RT:
         """Run matrix products in `dtype`; norms, residuals, Fourier features and read-outs stay float32."""
         self.to(torch.float32)
+        self.graphs = DecodeGraphs(self.answer)  # captured ones read the weights where they were
         for module in (self.encoder, self.memory_proj, self.query_embedder.patch_proj, self.decoder):
             for part in module.modules():
                 if isinstance(part, (nn.Linear, nn.Conv3d, Attention)):

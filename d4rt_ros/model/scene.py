@@ -145,7 +145,7 @@ class Scene:
         return joined if self.batched else {name: value[0] for name, value in joined.items()}
 
     def _answer(self, queries: Queries) -> dict[str, Tensor]:
-        graphs = self.device.type == "cuda" and not self.batched
+        graphs = self.device.type == "cuda" and not self.batched and queries.shape[1] > 0
         answer = self.model.graphs if graphs else self.model.answer
         return answer(queries, self.images, self.memory, self.paths)
 
