@@ -108,7 +108,14 @@ def main() -> None:
     threading.Thread(target=executor.spin, daemon=True).start()
     assert autostart(node) and node.session is not None
     session, publish = node.session, node.session._publish
-    take = session.inputs._take
+    depth = session._publishers._publishers["depth/image"]
+    take, process_window, early, send = (
+        session.inputs._take,
+        session.pipeline.process,
+        session.worker._on_early,
+        depth.publish,
+    )
+    began = [0, 0]  # when the pipeline took the window, and when its depth was ready to become a message
     first: list[int] = []  # number of the first image heard: those before it were sent to us and lost, too
 
     def timed_take(header: Any, image: np.ndarray) -> None:
@@ -119,18 +126,30 @@ def main() -> None:
         take(header, image)
         callback_cpu.append(1e3 * (time.thread_time() - started))
 
+    def timed_process(*args: Any, **options: Any) -> WindowResult:
+        began[0] = time.time_ns()
+        return process_window(*args, **options)
+
+    def timed_early(result: WindowResult, parts: frozenset[str]) -> None:
+        if "depth" in parts:
+            began[1] = time.time_ns()
+        early(result, parts)
+
+    def timed_send(message: Any) -> None:
+        send(message)
+        now, stamp = time.time_ns(), conversions.stamp_ns(message.header.stamp)
+        network = 1e3 * sum(sum(times) for times in model.scenes[-1].spent.values())
+        overheads.append((now - stamp) / 1e6 - network)
+        ros.append((began[0] - stamp + now - began[1]) / 1e6)
+
     def timed_publish(result: WindowResult) -> None:
         publish(result)
-        if result.depth is None:  # nobody listens yet
-            return
-        total = (time.time_ns() - result.stamps[-1]) / 1e6
-        network = 1e3 * sum(sum(times) for times in model.scenes[-1].spent.values())
-        overheads.append(total - network)
-        ros.append(total - 1e3 * result.seconds["total"])
         solving.append(dict(result.seconds))
 
     session.inputs._take = timed_take  # type: ignore[method-assign]
-    session.worker._on_result = timed_publish
+    session.pipeline.process = timed_process  # type: ignore[method-assign]
+    session.worker._on_early, session.worker._on_result = timed_early, timed_publish
+    depth.publish = timed_send
     process = psutil.Process()
     while not ended.wait(1.0):
         memory.append(process.memory_info().rss / 2**20)

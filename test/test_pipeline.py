@@ -124,9 +124,13 @@ def test_what_is_known_early_is_final() -> None:
     """Camera, depth and points come before motion, map and tracks are asked for, in the final units."""
     pipeline = make(scale_source="fixed", scale_value=2.0)
     for first in (0, 4):
-        heard: list[WindowResult] = []
-        result = pipeline.process(window(first), early=heard.append)
-        (early,) = heard
+        heard: list[tuple[WindowResult, frozenset[str]]] = []
+        result = pipeline.process(window(first), early=lambda *what: heard.append(what))  # noqa: B023
+        (shown, parts), (early, more) = heard
+        assert (parts, more) == ({"depth"}, {"", "points"})
+        assert shown.depth is result.depth and shown.intrinsics is result.intrinsics
+        assert (shown.scale, shown.metric, shown.segment) == (result.scale, True, result.segment)
+        assert shown.poses is shown.points is None
         for name in ("depth", "points", "poses", "covariance", "intrinsics", "scale", "scene"):
             assert getattr(early, name) is getattr(result, name) is not None
         assert early.metric and result.metric and early.scale_state == result.scale_state

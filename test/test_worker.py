@@ -62,10 +62,10 @@ class SlowPipeline:
         window: Window,
         wanted: frozenset[str],
         between: Callable[[], None],
-        early: Callable[[WindowResult], None],
+        early: Callable[[WindowResult, frozenset[str]], None],
     ) -> WindowResult:
         """What is known early, one step, a pause for services, then the result."""
-        early(WindowResult(None, window, window.stamps, "early", (2, 2)))
+        early(WindowResult(None, window, window.stamps, "early", (2, 2)), frozenset({"depth"}))
         self.seen.append(window)
         self.entered.set()
         assert self.gate.wait(5)
@@ -123,7 +123,7 @@ def test_what_is_known_early_is_told_before_the_window_is_done() -> None:
     """Telling it may fail; the window goes on."""
     pipeline, told, errors = SlowPipeline(), [], []
 
-    def early(result: WindowResult) -> None:
+    def early(result: WindowResult, parts: frozenset[str]) -> None:
         told.append(result.frame_id)
         raise RuntimeError("publisher is gone")
 

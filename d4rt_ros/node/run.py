@@ -18,6 +18,7 @@ from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
+from d4rt_ros.model.allocator import keep_freed_memory
 from d4rt_ros.node.node import D4RTNode
 
 SWITCH = 5e-4  # seconds after which a thread that computes lets another one run; Python's own is 5e-3
@@ -28,6 +29,8 @@ def make_executor(node: D4RTNode) -> MultiThreadedExecutor:
     """An executor in which requests that wait for the device never keep the camera's callbacks waiting."""
     # What arrives must not wait for the steps of a window: a request changes threads some ten times.
     sys.setswitchinterval(SWITCH)
+    # Every image is some buffers of a megabyte, and mapping them anew takes longer than copying them.
+    keep_freed_memory()
     threads = int(node.values["query.queue"]) + SPARE_THREADS
     executor = MultiThreadedExecutor(threads, context=node.context)
     executor.add_node(node)

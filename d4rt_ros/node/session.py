@@ -154,16 +154,16 @@ class Session:
         self._topics = self._publishers.wanted(self._tf_mode)
         return parts_for(self._topics)
 
-    def _publish_early(self, result: WindowResult) -> None:
-        """Camera, depth and points to messages; runs on the worker's thread."""
+    def _publish_early(self, result: WindowResult, parts: frozenset[str]) -> None:
+        """Depth, then camera and points to messages; runs on the worker's thread."""
         stamp = result.stamps[-1]
         base_in_camera = odom = None
-        if self._base and self.transforms is not None:
+        if "" in parts and self._base and self.transforms is not None:
             base_in_camera = self.transforms.lookup(result.frame_id, self._base, stamp)
             if self._tf_mode == "map_to_odom":
                 odom_from_base = self.transforms.lookup(self._odom, self._base, stamp)
                 odom = None if odom_from_base is None else (self._odom, odom_from_base)
-        topics = [topic for topic in self._topics if TOPICS[topic][1] in EARLY_PARTS]
+        topics = [topic for topic in self._topics if TOPICS[topic][1] in parts]
         self._publishers.send(self._outputs.build(result, topics, self.inputs.camera, base_in_camera, odom))
 
     def _publish(self, result: WindowResult) -> None:

@@ -76,6 +76,34 @@ class Unplaced:
     note: str
 
 
+@dataclass(frozen=True)
+class Link:
+    """How a window hangs on the last one, before its own cameras are known.
+
+    Attributes:
+        scene: the window.
+        reference: index of the frame whose camera its points are given in.
+        last: the window before, in the world; None where nothing is joined.
+        world_from_scene: as in Placed; None where nothing is joined.
+        covariance: [6, 6] of the join itself, about the world's axes.
+        residual: as in Placed.
+        note: why it begins a segment, in a sentence; empty where it is joined or the first.
+    """
+
+    scene: SceneLike
+    reference: int
+    last: Placed | None = None
+    world_from_scene: Array | None = None
+    covariance: Array | None = None
+    residual: float | None = None
+    note: str = ""
+
+    @property
+    def scale(self) -> float:
+        """Units of the segment per unit of the scene."""
+        return 1.0 if self.world_from_scene is None else sim3_parts(self.world_from_scene)[0]
+
+
 class Joiner:
     """Places window after window; keeps nothing but the last one.
 
@@ -111,25 +139,26 @@ class Joiner:
             Placed, or Unplaced where its own camera motion cannot be found. A lost join gives a new segment
             that begins where the camera was last seen, and a note.
         """
-        last = self._last
+        return self.settle(self.link(scene, starts_segment))
+
+    def link(self, scene: SceneLike, starts_segment: bool = False) -> Link:
+        """The first half of `place`: the join, which says how long the scene's units are."""
         if starts_segment:
-            last = self._last = self._end = None
-        shared = _shared(last.scene, scene) if last is not None else []
-        reference = shared[-1][1] if shared else 0
-        track = camera_track(scene, reference, self._grid)
+            self._last = self._end = None
+        last = self._last
+        if last is None:
+            ended = self._end is not None
+            return Link(scene, 0, note="new segment: the last window had no camera motion" if ended else "")
+        shared = _shared(last.scene, scene)
+        return self._join(last, scene, shared[-1][1] if shared else 0, shared)
+
+    def settle(self, link: Link) -> Placed | Unplaced:
+        """The second half of `place`: the cameras."""
+        track = camera_track(link.scene, link.reference, self._grid)
         if not track.ok:
             self._last = None
             return Unplaced(max(self._segment, 0), f"camera motion not found: {track.reason}")
-        note = (
-            ""
-            if self._end is None or last is not None
-            else "new segment: the last window had no camera motion"
-        )
-        placed = None
-        if last is not None:
-            placed, note = self._join(last, scene, track, shared)
-        if placed is None:
-            placed = self._begin(scene, track, note)
+        placed = self._begin(link, track) if link.last is None else _joined(link, track)
         self._last, self._end = placed, placed.poses[-1]
         return placed
 
@@ -157,7 +186,7 @@ class Joiner:
             self._last = Placed(scene, world, poses, covariance, reference, self._segment, None, "")
         return self._last
 
-    def _begin(self, scene: SceneLike, track: CameraTrack, note: str) -> Placed:
+    def _begin(self, link: Link, track: CameraTrack) -> Placed:
         """A new segment, at the origin or, after a lost join, where the camera was last seen."""
         self._segment += 1
         start = WORLD_FROM_FIRST if self._end is None else self._end
@@ -165,34 +194,41 @@ class Joiner:
         world = start @ invert(poses[0])
         poses = transform_poses(world, poses)
         covariance = _covariance(world, poses, track, np.zeros((6, 6)))
-        return Placed(scene, world, poses, covariance, track.reference, self._segment, None, note)
+        return Placed(link.scene, world, poses, covariance, track.reference, self._segment, None, link.note)
 
-    def _join(
-        self, last: Placed, scene: SceneLike, track: CameraTrack, shared: list[tuple[int, int]]
-    ) -> tuple[Placed | None, str]:
-        """The window joined to the last one; or None and why the join is lost."""
+    def _join(self, last: Placed, scene: SceneLike, reference: int, shared: list[tuple[int, int]]) -> Link:
+        """The window joined to the last one; or why the join is lost."""
         if not shared:
-            return None, "new segment: no frame is shared with the last window"
+            return Link(scene, reference, note="new segment: no frame is shared with the last window")
         few = [shared[i] for i in np.unique(np.linspace(0, len(shared) - 1, MAX_FRAMES).round().astype(int))]
         target, sure_t = _points(last.scene, [f[0] for f in few], last.reference, self._grid)
-        source, sure_s = _points(scene, [f[1] for f in few], track.reference, self._grid)
+        source, sure_s = _points(scene, [f[1] for f in few], reference, self._grid)
         fit = align(source, target, surest_weights(source, np.minimum(sure_t, sure_s)), with_scale=True)
         if not fit.ok:
-            return None, f"new segment: the windows could not be joined: {fit.reason}"
+            note = f"new segment: the windows could not be joined: {fit.reason}"
+            return Link(scene, reference, note=note)
         residual = fit.residual / float(np.median(np.linalg.norm(target[fit.weights > 0], axis=-1)))
         if residual > self._max_residual or fit.inlier_share < MIN_INLIERS:
-            return None, (
+            note = (
                 f"new segment: the join is lost, points differ by {100 * residual:.0f} % of their distance "
                 f"(at most {100 * self._max_residual:.0f} %) and {100 * fit.inlier_share:.0f} % agree "
                 f"(at least {100 * MIN_INLIERS:.0f} %)"
             )
+            return Link(scene, reference, note=note)
         world = last.world_from_scene @ fit.matrix
-        poses = transform_poses(world, _filled(track))
-        step = poses[track.reference, :3, 3] - last.poses[last.reference, :3, 3]
-        anchor = _carried(last.covariance[last.reference], step[None])[0]
-        anchor = anchor + transform_covariance(last.world_from_scene, fit.covariance)
-        covariance = _covariance(world, poses, track, anchor)
-        return Placed(scene, world, poses, covariance, track.reference, last.segment, residual, ""), ""
+        joined = transform_covariance(last.world_from_scene, fit.covariance)
+        return Link(scene, reference, last, world, joined, residual)
+
+
+def _joined(link: Link, track: CameraTrack) -> Placed:
+    """A window that is joined to the last one, with its cameras."""
+    last, world = link.last, link.world_from_scene
+    assert last is not None and world is not None and link.covariance is not None
+    poses = transform_poses(world, _filled(track))
+    step = poses[track.reference, :3, 3] - last.poses[last.reference, :3, 3]
+    anchor = _carried(last.covariance[last.reference], step[None])[0] + link.covariance
+    covariance = _covariance(world, poses, track, anchor)
+    return Placed(link.scene, world, poses, covariance, track.reference, last.segment, link.residual, "")
 
 
 def _shared(last: SceneLike, scene: SceneLike) -> list[tuple[int, int]]:

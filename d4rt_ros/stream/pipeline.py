@@ -15,7 +15,7 @@ from d4rt_ros.stream.follow import Follower
 from d4rt_ros.stream.frames import Window
 from d4rt_ros.stream.gauge import Gauge
 from d4rt_ros.stream.history import History
-from d4rt_ros.stream.join import Joiner, Placed, Unplaced
+from d4rt_ros.stream.join import Joiner, Link, Placed, Unplaced
 from d4rt_ros.stream.lens import CalibratedScene
 from d4rt_ros.stream.map import VoxelMap
 from d4rt_ros.stream.report import Report
@@ -48,8 +48,16 @@ def _nothing() -> None:
     """Nobody waits between the steps."""
 
 
-def _unheard(result: WindowResult) -> None:
+DEPTH, VIEW = frozenset({"depth"}), frozenset({"", "points"})  # what is handed over early, in this order
+
+
+def _unheard(result: WindowResult, parts: frozenset[str]) -> None:
     """Nobody wants a result before it is whole."""
+
+
+def _nowhere(scale: Scale) -> Scale:
+    """The scale of a window whose cameras are not known."""
+    return replace(scale, state=f"{scale.state}; this window is not placed in the world")
 
 
 class Pipeline:
@@ -88,7 +96,7 @@ class Pipeline:
         window: Window,
         wanted: frozenset[str] = OUTPUTS,
         between: Callable[[], None] = _nothing,
-        early: Callable[[WindowResult], None] = _unheard,
+        early: Callable[[WindowResult, frozenset[str]], None] = _unheard,
     ) -> WindowResult:
         """Encode a window and answer what is wanted about it.
 
@@ -96,7 +104,8 @@ class Pipeline:
             window: frames of one size, an even number, stamps strictly rising.
             wanted: of depth, points, dynamic, map, tracks; the camera always.
             between: called between the steps; what it raises ends the work.
-            early: takes the result once camera, depth and points are known, before motion, map and tracks.
+            early: takes what is known so far and which parts of it are new: depth, as soon as the join says
+                its scale; then points and camera (""); before motion, map and tracks.
 
         Returns:
             WindowResult; what could not be answered is None there, and a note says why.
@@ -112,17 +121,16 @@ class Pipeline:
         report.seconds["encode"] = time.perf_counter() - started
         between()
         scene, matrix, known = self._camera(scene, window, report)
-        placed = self._place(scene, window, report)
-        scale = report.step("scale", lambda: self._measure(scene, placed, window)) or self._scale.get()
-        if not isinstance(placed, Placed):
-            scale = replace(
-                scale, metric=False, state=f"{scale.state}; this window is not placed in the world"
-            )
-        factor = 1.0
-        if isinstance(placed, Placed):
-            self._gauge.change(scale.metres_per_unit, placed.poses[placed.reference, :3, 3])
-            factor = self._gauge.factor * placed.scale
+        link: Link | None = report.step("join", lambda: self._joiner.link(scene, window.starts_segment))
+        # Depth of a joined window need not wait for the cameras, but where they measure the scale.
+        joined = link is not None and link.last is not None
+        quick = joined and self.settings.scale_source != "odometry"
+        placed = None if quick else self._place(link, window, report)
         at = placed if isinstance(placed, Placed) else None
+        known_at = link if quick else at
+        scale = report.step("scale", lambda: self._measure(scene, known_at, at, window)) or self._scale.get()
+        if known_at is None:
+            scale = _nowhere(replace(scale, metric=False))
         result = WindowResult(
             scene=scene,
             window=window,
@@ -131,18 +139,31 @@ class Pipeline:
             image_size=window.newest.image_size,
             intrinsics=matrix,
             intrinsics_known=known,
-            poses=None if at is None else self._gauge.poses(at.poses),
-            covariance=None if at is None else self._gauge.covariance(at.covariance),
-            segment=placed.segment if placed is not None else self._segment,
-            join_residual=None if at is None else at.residual,
+            segment=self._segment,
             metric=scale.metric,
-            scale=factor,
-            scale_state=scale.state,
+            scale=1.0 if known_at is None else scale.metres_per_unit * known_at.scale,
         )
         surface = self._look(result, wanted, report)
-        if surface is not None:
-            result = self._visible(result, surface, wanted)
-        early(result)
+        if surface is not None and "depth" in wanted:
+            depth, sure = surface.depth(result.image_size, result.scale)
+            result = replace(result, depth=depth, depth_confidence=sure)
+        early(result, DEPTH)
+        if quick:
+            placed = self._place(link, window, report)
+            at = placed if isinstance(placed, Placed) else None
+            scale = scale if at is not None else _nowhere(scale)
+        result = replace(result, scale_state=scale.state)
+        if at is not None:
+            self._gauge.change(scale.metres_per_unit, at.poses[at.reference, :3, 3])
+            result = replace(
+                result,
+                poses=self._gauge.poses(at.poses),
+                covariance=self._gauge.covariance(at.covariance),
+                join_residual=at.residual,
+            )
+        if surface is not None and "points" in wanted:
+            result = replace(result, points=surface.cloud(result.scale))
+        early(result, VIEW)
         if surface is not None and wanted & {"dynamic", "map"}:
             result = self._judged(result, surface, at, wanted, report)
         result = replace(result, tracks=self._tracks(result, at, wanted, report))
@@ -255,10 +276,10 @@ class Pipeline:
             return scene, guessed, False
         return (scene if guessed is None else CalibratedScene(scene, given, guessed)), given, True
 
-    def _place(self, scene: SceneLike, window: Window, report: Report) -> Placed | Unplaced | None:
-        placed: Placed | Unplaced | None = report.step(
-            "pose", lambda: self._joiner.place(scene, window.starts_segment)
-        )
+    def _place(self, link: Link | None, window: Window, report: Report) -> Placed | Unplaced | None:
+        if link is None:
+            return None
+        placed: Placed | Unplaced | None = report.step("pose", lambda: self._joiner.settle(link))
         if placed is None:
             return None
         report.note(placed.note)
@@ -269,28 +290,30 @@ class Pipeline:
             self._follower.leave_segment()
         return placed
 
-    def _measure(self, scene: SceneLike, placed: Placed | Unplaced | None, window: Window) -> Scale:
+    def _measure(
+        self, scene: SceneLike, known_at: Link | Placed | None, placed: Placed | None, window: Window
+    ) -> Scale:
         """The scale after what this window says about it."""
         source = self.settings.scale_source
-        if isinstance(placed, Placed) and source == "odometry":
+        if placed is not None and source == "odometry":
             measured = [None if f.odometry is None else f.odometry[:3, 3] for f in window.frames]
             self._scale.odometry(window.stamps, placed.poses[:, :3, 3], measured)
-        if isinstance(placed, Placed) and source == "depth":
+        if known_at is not None and source == "depth":
             with_depth = [i for i, frame in enumerate(window.frames) if frame.depth is not None]
             if with_depth:
-                self._compare_depth(scene, placed, window, with_depth[-1])
+                self._compare_depth(scene, known_at.scale, window, with_depth[-1])
             else:
                 self._scale.missing("this window has no depth image")
         return self._scale.get()
 
-    def _compare_depth(self, scene: SceneLike, placed: Placed, window: Window, frame: int) -> None:
+    def _compare_depth(self, scene: SceneLike, unit: float, window: Window, frame: int) -> None:
         measured = window.frames[frame].depth
         assert measured is not None
         u, v = pixel_grid(_SCALE_GRID, _SCALE_GRID)
         found = depth_at(scene, frame, u, v)
         row, column = ((part.numpy() * n).astype(np.int64) for part, n in zip((v, u), measured.shape))
         sure = torch.where(found.valid, found.confidence, 0.0).double().cpu().numpy()
-        self._scale.depth(found.depth.double().cpu().numpy() * placed.scale, measured[row, column], sure)
+        self._scale.depth(found.depth.double().cpu().numpy() * unit, measured[row, column], sure)
 
     def _look(self, result: WindowResult, wanted: frozenset[str], report: Report) -> Surface | None:
         """What the newest frame shows, if anything of it is wanted."""
@@ -303,16 +326,6 @@ class Pipeline:
         if surface is not None and not surface.valid.any():
             report.note(f"none of the {len(surface.valid)} points is as sure as {s.points_min_confidence:g}")
         return surface
-
-    def _visible(self, result: WindowResult, surface: Surface, wanted: frozenset[str]) -> WindowResult:
-        """The result with depth and points as wanted."""
-        factor = result.scale
-        if "depth" in wanted:
-            depth, sure = surface.depth(result.image_size, factor)
-            result = replace(result, depth=depth, depth_confidence=sure)
-        if "points" in wanted:
-            result = replace(result, points=surface.cloud(factor))
-        return result
 
     def _judged(
         self,

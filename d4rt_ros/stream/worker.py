@@ -38,7 +38,7 @@ class ProcessesWindows(Protocol):
         window: Window,
         wanted: frozenset[str],
         between: Callable[[], None] = ...,
-        early: Callable[[WindowResult], None] = ...,
+        early: Callable[[WindowResult, frozenset[str]], None] = ...,
     ) -> WindowResult:
         """Result of a window; calls `between` between its steps, `early` with what is known first."""
         ...
@@ -76,7 +76,7 @@ class Worker:
         on_error: called on the worker's thread with a sentence when a window or a callback failed.
         query_queue: service jobs that may wait; as many action jobs.
         wanted: says which outputs somebody listens to, asked anew for every window.
-        on_early: called on the worker's thread before ``on_result``, with the parts that are known first.
+        on_early: called on the worker's thread before ``on_result``, with what is known first, and its parts.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Worker:
         on_error: Callable[[str], None],
         query_queue: int = 64,
         wanted: Callable[[], frozenset[str]] = lambda: OUTPUTS,
-        on_early: Callable[[WindowResult], None] = lambda result: None,
+        on_early: Callable[[WindowResult, frozenset[str]], None] = lambda result, parts: None,
     ) -> None:
         """Make a worker that has not started."""
         self.counters = WorkerCounters()
@@ -255,13 +255,13 @@ class Worker:
         if not self._stopping:
             self._tell(self._on_result, result)
 
-    def _early(self, result: WindowResult) -> None:
+    def _early(self, result: WindowResult, parts: frozenset[str]) -> None:
         if not self._stopping:
-            self._tell(self._on_early, result)
+            self._tell(self._on_early, result, parts)
 
-    def _tell(self, callback: Callable[[Any], None], what: Any) -> None:
+    def _tell(self, callback: Callable[..., None], *what: Any) -> None:
         try:
-            callback(what)
+            callback(*what)
         except Exception as error:
             _log.exception("a callback of the worker failed")
             if callback is not self._on_error:
