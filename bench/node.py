@@ -8,8 +8,8 @@ figures say nothing about its speed or its answers; the time in its encode and d
 
 Keys of the last line, with the shared-memory profile (``default_transport`` holds those without):
 overhead_ms_p50, overhead_ms_p95: from the image's stamp to its depth published, less encode and decode; with
-what the pipeline solves before it. ros_ms_p50, ros_ms_p95: the same without what the pipeline does: transport,
-conversion, queues, messages.
+what the pipeline solves before it. ros_ms_p50, ros_ms_p95: the same without what the pipeline does:
+transport, conversion, queues, messages.
 service_extra_ms_10000: round trip of a ~/query for 10,000 points, less its decode (medians).
 uncounted_drops: images sent, less those received and those that the middleware reports as lost, and images
 received, less those that the frame window accounts for. rss_growth_mb: resident memory, from a third of the
