@@ -6,10 +6,7 @@ not part of the paper: it spares a network of a laptop's size the learning of ma
 
 from __future__ import annotations
 
-import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -20,6 +17,7 @@ from torch import Tensor
 from d4rt_ros.model.queries import Queries
 
 CELL = 4  # pixels of the input a cell of the paths, each way
+_SHARE = 0.625  # of the input's resolution is enough for flow, at a third of the time
 _LEAST = 16  # pixels a side that DIS wants
 _UNDO = 3  # fixed-point steps that turn a flow round
 _local = threading.local()
@@ -38,18 +36,16 @@ def flow_paths(video: Tensor) -> Tensor:
     """
     b, frames, _, height, width = video.shape
     grey = (video[:, :, 0] + video[:, :, 1] + video[:, :, 2]).mul_(85).to("cpu", torch.uint8).numpy()
-    missing = [(0, max(0, _LEAST - n)) for n in (height, width)]
-    grey = np.pad(grey, ((0, 0), (0, 0), *missing), mode="edge")
-    pairs = [(grey[i, t], grey[i, t + 1], (height, width)) for i in range(b) for t in range(frames - 1)]
-    flows = np.empty((len(pairs), 2, -(-height // CELL), -(-width // CELL)), np.float32)
-    for row, flow in enumerate(_pool().map(_flow, pairs)):
-        flows[row] = flow.transpose(2, 0, 1)
-    forth = torch.from_numpy(flows)
+    cells = -(-height // CELL), -(-width // CELL)
+    flows = np.empty((b, frames - 1, 2, *cells), np.float32)
+    for clip, images in zip(flows, grey):
+        for pair, flow in zip(clip, _flows(images)):
+            pair[:] = cv2.resize(flow, cells[::-1], interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
+    forth = torch.from_numpy(flows).flatten(0, 1)
     back = -forth
     for _ in range(_UNDO):
         back = -_look(forth, _centres(forth) + back)
-    by_clip = (b, frames - 1, *forth.shape[1:])
-    return _chain(forth.reshape(by_clip), back.reshape(by_clip)).to(video.device)
+    return _chain(torch.from_numpy(flows), back.reshape(flows.shape)).to(video.device)
 
 
 def _chain(forth: Tensor, back: Tensor) -> Tensor:
@@ -58,12 +54,13 @@ def _chain(forth: Tensor, back: Tensor) -> Tensor:
     frames = steps + 1
     centres = _centres(forth)
     ends = centres.expand(b, frames, frames, 2, h, w).clone()  # [b, i, j]: where cells of i are in j
-    for distance in range(1, frames):
-        for flow, shift in ((forth[:, distance - 1 :], 1), (back[:, : frames - distance], -1)):
-            i = torch.arange(frames - distance) + (0 if shift > 0 else distance)
-            j = i + shift * distance
-            before = ends[:, i, j - shift].flatten(0, 1)
-            ends[:, i, j] = (before + _look(flow.flatten(0, 1), before)).unflatten(0, (b, -1))
+    time = torch.arange(frames)
+    for distance in range(1, frames):  # one frame further ahead, and one further back
+        i = torch.cat((time[:-distance], time[distance:]))
+        j = torch.cat((time[distance:], time[:-distance]))
+        flow = torch.cat((forth[:, distance - 1 :], back[:, : frames - distance]), dim=1)
+        before = ends[:, i, j - (j - i).sign()].flatten(0, 1)
+        ends[:, i, j] = (before + _look(flow.flatten(0, 1), before)).unflatten(0, (b, -1))
     way = ends - centres
     returned = way + _look(way.transpose(1, 2).flatten(0, 2), ends.flatten(0, 2)).unflatten(
         0, (b, frames, frames)
@@ -115,29 +112,16 @@ def _look(maps: Tensor, at: Tensor) -> Tensor:
     )
 
 
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0))), thread_name_prefix="flow")
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
-
-
-def _flow(job: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> np.ndarray:
-    """Flow between two grey images of (H, W) and perhaps a margin, in widths and heights: [H / 4, W / 4, 2].
-
-    DIS keeps buffers, so there is one a thread.
-    """
-    if not hasattr(_local, "dis"):
+def _flows(images: np.ndarray) -> list[np.ndarray]:
+    """Flows between neighbours of grey images [T, H, W], each [h, w, 2] in image widths and heights."""
+    if not hasattr(_local, "dis"):  # it keeps buffers, so there is one a thread
         _local.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
         _local.dis.setFinestScale(0)
         _local.dis.setPatchSize(8)
-        _local.dis.setPatchStride(4)
+        _local.dis.setPatchStride(3)
         _local.dis.setGradientDescentIterations(8)
         _local.dis.setVariationalRefinementIterations(5)
-    first, second, (height, width) = job
-    flow = _local.dis.calc(first, second, None)[:height, :width] / np.array((width, height), np.float32)
-    return cv2.resize(flow, (-(-width // CELL), -(-height // CELL)), interpolation=cv2.INTER_AREA)
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
+    height, width = (max(_LEAST, round(_SHARE * n)) for n in images.shape[1:])
+    small = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
+    size = np.array((width, height), np.float32)
+    return [_local.dis.calc(a, b, None) / size for a, b in zip(small, small[1:])]
