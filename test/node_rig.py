@@ -11,6 +11,7 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 import numpy as np
 import rclpy
 import torch
+from on_the_wire import points
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -220,20 +221,6 @@ def stamp(number):
 def time_of(number):
     """The same as a message."""
     return conversions.time_message(TYPES, stamp(number))
-
-
-def points(cloud):
-    """Columns of a PointCloud2 by name."""
-    kinds = {7: "<f4", 6: "<u4"}
-    layout = np.dtype(
-        {
-            "names": [field.name for field in cloud.fields],
-            "formats": [kinds[field.datatype] for field in cloud.fields],
-            "offsets": [field.offset for field in cloud.fields],
-            "itemsize": cloud.point_step,
-        }
-    )
-    return np.frombuffer(bytes(cloud.data), layout)
 
 
 def xyz_of(cloud):

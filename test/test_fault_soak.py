@@ -20,19 +20,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.fault]
 
 @pytest.mark.timeout(1200)
 def test_a_hundred_lifecycle_cycles_leave_nothing_behind(tmp_path, record_property):
-    node = FieldNode(tmp_path)
+    node = FieldNode(tmp_path, size=(120, 160))
 
     def change(transition):
         assert node.call(ChangeState, "change_state", PATIENCE, transition=Transition(id=transition)).success
 
     def held():
         """MiB, threads and open files of the process."""
-        with node.usage.oneshot():
-            return np.array(
-                [node.usage.memory_info().rss / 2**20, node.usage.num_threads(), node.usage.num_fds()]
-            )
+        usage = node.usage
+        return usage.memory_info().rss / 2**20, usage.num_threads(), usage.num_fds()
 
-    try:
+    def cycles():
         usage = []
         for cycle in range(CYCLES):
             change(Transition.TRANSITION_DEACTIVATE)
@@ -42,9 +40,20 @@ def test_a_hundred_lifecycle_cycles_leave_nothing_behind(tmp_path, record_proper
             if cycle % 5 == 0:
                 node.play(FRAMES)
             usage.append(held())
-        early, late = np.median(usage[CYCLES // 5 : 2 * CYCLES // 5], 0), np.median(usage[-CYCLES // 5 :], 0)
-        # The executor's pool grows to its bound of 70 as it is used; that is no leak.
-        assert late[0] - early[0] < 5 and late[1] <= 90 and late[2] - early[2] <= 2, (early, late)
+        return np.median(usage[: CYCLES // 5], 0), np.median(usage[-CYCLES // 5 :], 0)
+
+    try:
+        node.play(FRAMES)
+        # The executor's pool and the C library's arenas, one for every few threads, grow to their bounds as
+        # they are used, which is no leak: let them grow first.
+        node.suffer("slow 0.2")
+        crowd = [node.send(Query, "query", u=[1.0], v=[1.0]) for _ in range(200)]
+        assert wait(lambda: all(one.done() for one in crowd), PATIENCE)
+        node.suffer()
+        cycles()
+        early, late = cycles()
+        print("MiB, threads, files:", early, late)
+        assert ((late - early) < (4, 2, 2)).all()
         assert node.play(FRAMES).success
         record_property("lifecycle cycles", CYCLES)
     finally:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from d4rt_ros.training.layout import Layout
 from d4rt_ros.training.raycast import World
 from d4rt_ros.training.rigid import Random
 from d4rt_ros.training.scenes import ProceduralScenes, SceneRecipe
-from d4rt_ros.training.sensor import SensorSettings, capture
+from d4rt_ros.training.sensor import SensorSettings, capture, jpeg_blocks
 from d4rt_ros.training.shading import Lamp, Light, Materials, hsv
 from d4rt_ros.training.textures import TextureBank
 
@@ -141,3 +143,44 @@ def test_each_effect_of_the_sensor_changes_the_video_alone(effect: str) -> None:
         assert (corner.mean((1, 2)) < middle.mean((1, 2)) - 0.05).any()
     if effect == "blur":
         assert (changed.std((3, 4)) < clean.std((3, 4))).all()
+
+
+def test_photographs_become_textures(tmp_path, scenes: ProceduralScenes) -> None:  # noqa: ANN001
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30, 3), (0, 0, 255), np.uint8))
+    bank = ProceduralScenes(replace(RECIPE, photographs=tmp_path)).bank
+    assert bank.count == scenes.bank.count + 1
+    index = torch.full((5,), bank.count - 1)
+    rgb = torch.stack(bank.sample(index, torch.rand(5), torch.rand(5), torch.full((5,), 0.01)), -1)
+    torch.testing.assert_close(rgb, torch.tensor([1.0, 0, 0]).expand(5, 3))
+    (tmp_path / "b.jpg").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"b\.jpg is not a readable picture"):
+        ProceduralScenes(replace(RECIPE, photographs=tmp_path))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="no pictures"):
+        ProceduralScenes(replace(RECIPE, photographs=empty))
+
+
+def test_textures_fade_to_their_mean_with_distance(scenes: ProceduralScenes) -> None:
+    n = 64
+    index = torch.full((n,), 30)
+    u = torch.rand(n, generator=torch.Generator().manual_seed(0))
+    near = scenes.bank.sample(index, u, u.flip(0), torch.full((n,), 1 / 128))[0]
+    far = scenes.bank.sample(index, u, u.flip(0), torch.full((n,), 3.0))[0]
+    assert near.std() > 0.1 and far.std() < 1e-6
+    seam, left, right = (
+        scenes.bank.sample(index, torch.full((n,), at), u, torch.full((n,), 1 / 128))[0]
+        for at in (1.0, 1 - 0.5 / 128, 1 + 0.5 / 128)
+    )
+    torch.testing.assert_close(seam, 0.5 * (left + right), atol=2e-3, rtol=0)  # it tiles without a seam
+    period = scenes.bank.sample(index, u + 3, u.flip(0), torch.full((n,), 1 / 128))[0]
+    torch.testing.assert_close(period, near, atol=1e-3, rtol=0)
+
+
+def test_jpeg_blocks_round_coefficients_and_keep_flat_images() -> None:
+    image = torch.rand(2, 3, 20, 12, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(jpeg_blocks(image, torch.full((2,), 1e-6)), image, atol=1e-4, rtol=0)
+    coarse = jpeg_blocks(image, torch.full((2,), 0.2))
+    assert coarse.shape == image.shape and 0.02 < (coarse - image).abs().mean() < 0.3
+    flat = torch.full((1, 3, 16, 16), 0.5)
+    torch.testing.assert_close(jpeg_blocks(flat, torch.tensor([0.25])), flat)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from d4rt_ros.model import Queries
 from d4rt_ros.training import shapes
 from d4rt_ros.training.raycast import Caster, View, World, inverse3
-from d4rt_ros.training.scenes import ProceduralScenes, SceneRecipe
+from d4rt_ros.training.scenes import ProceduralScenes, SceneRecipe, answer
 
 HALF_LENGTH = 0.8
 # a, p, q, f of three waves
@@ -168,3 +169,81 @@ def test_bounds_hold_solids_that_reach_behind_the_camera() -> None:
     v = (torch.arange(8) + 0.5) / 8
     expected = torch.where(v > 0.55, 1.5 / (v - 0.5), torch.inf)
     torch.testing.assert_close(depth.view(8, 8)[:, 3], expected)
+
+
+def hand_made(kinds: list[int], poses: torch.Tensor, wave: torch.Tensor | None = None) -> Caster:
+    """A clip of 3 frames; the camera moves 0.5 m to its right a frame; focal .8 widths and 1 height."""
+    eyes = torch.eye(4, dtype=torch.float64).repeat(1, 3, 1, 1)
+    eyes[0, :, 0, 3] = torch.arange(3) * 0.5
+    waves = torch.zeros(1, 3, len(kinds), 12) if wave is None else wave
+    view = View(
+        eyes, torch.tensor([[0.8, 1.0]], dtype=torch.float64), torch.full((1, 2), 0.5, dtype=torch.float64)
+    )
+    return Caster(World(torch.tensor([kinds]), poses[None], torch.zeros(1, len(kinds)), waves), view)
+
+
+def test_a_ball_that_passes_before_a_wall_by_hand() -> None:
+    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 2, 1, 1)
+    poses[:, 0, 2, 3] = 5.0  # ball of radius 1 whose middle goes (0, 0, 5), (1, 0, 5), (2, 0, 5)
+    poses[:, 0, 0, 3] = torch.arange(3)
+    poses[:, 1, :, :3] = torch.diag(torch.tensor((50.0, 50.0, 1.0), dtype=torch.float64))
+    poses[:, 1, 2, 3] = 10.0  # wall at z = 9
+    caster = hand_made([shapes.ELLIPSOID, shapes.BOX], poses)
+    u_wall = 0.5 + 0.8 * 2 / 9  # sees the wall at x = 2 from the first camera
+    q = Queries.make(torch.tensor([[0.5, 0.5, u_wall, u_wall]]), 0.5, 0, torch.tensor([[0, 2, 0, 2]]), 1)
+    truth = answer(caster, q)
+    expected = torch.tensor([[[-0.5, 0, 4], [1.5, 0, 4], [1.5, 0, 9], [1.5, 0, 9]]], dtype=torch.float64)
+    torch.testing.assert_close(truth.xyz, expected, atol=1e-6, rtol=0)
+    moved = torch.tensor([[[0.0, 0, 0], [2, 0, 0], [0, 0, 0], [0, 0, 0]]], dtype=torch.float64)
+    torch.testing.assert_close(truth.displacement, moved)
+    towards = torch.tensor([0.0, 0, -1], dtype=torch.float64).expand(1, 4, 3)
+    torch.testing.assert_close(truth.normal, towards)
+    uv = torch.tensor([[0.5, 0.5 + 0.8 * 1 / 4, u_wall, 0.5 + 0.8 * 1 / 9]], dtype=torch.float64)
+    torch.testing.assert_close(truth.uv[..., 0], uv, atol=1e-6, rtol=0)
+    # at the end the ball is 1 m right of the camera: it shows its front point and covers x = 2 on the wall
+    assert truth.visibility.tolist() == [[1, 1, 1, 0]]
+
+
+def test_a_turning_ball_hides_what_turns_away() -> None:
+    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 1, 1, 1)
+    poses[:, 0, 2, 3] = 5.0
+    poses[1, 0, :, :3] = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])  # a quarter about y
+    poses[2, 0, :, :3] = torch.diag(torch.tensor([-1.0, 1, -1], dtype=torch.float64))  # a half
+    caster = hand_made([shapes.ELLIPSOID], poses)
+    truth = answer(
+        caster, Queries.make(torch.tensor([[0.5, 0.5, 0.5]]), 0.5, 0, torch.tensor([[0, 1, 2]]), 0)
+    )
+    expected = torch.tensor([[[0.0, 0, 4], [-1, 0, 5], [0, 0, 6]]], dtype=torch.float64)
+    torch.testing.assert_close(truth.xyz, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(truth.normal, expected - torch.tensor([0.0, 0, 5], dtype=torch.float64))
+    assert truth.visibility[0, 0] == 1 and truth.visibility[0, 2] == 0
+
+
+def test_stretching_keeps_points_and_turns_normals() -> None:
+    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 1, 1, 1)
+    poses[:, 0, 2, 3] = 5.0
+    poses[1:, 0, 0, 0] = 3.0  # the ball becomes three times as wide
+    caster = hand_made([shapes.ELLIPSOID], poses)
+    u = 0.5 + 0.8 * 0.6 / 4.2  # its point (0.6, 0, -0.8)
+    truth = answer(caster, Queries.make(torch.tensor([[u]]), 0.5, 0, 1, 0))
+    torch.testing.assert_close(
+        truth.xyz[0, 0], torch.tensor([1.8, 0, 4.2], dtype=torch.float64), atol=1e-6, rtol=0
+    )
+    normal = np.array([0.6 / 3, 0, -0.8]) / np.hypot(0.2, 0.8)
+    np.testing.assert_allclose(truth.normal[0, 0].numpy(), normal, atol=1e-6)
+
+
+def test_a_sheet_whose_wave_runs_on() -> None:
+    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 1, 1, 1)
+    poses[:, 0, 2, 3] = 5.0  # the sheet's z is the camera's
+    wave = torch.zeros(1, 3, 1, 12, dtype=torch.float64)
+    wave[..., 0], wave[..., 1] = 0.5, 2.0  # z = .5 sin(2 x + f)
+    wave[0, :, 0, 3] = torch.tensor([0.0, 0.5, 1.0]) * np.pi
+    caster = hand_made([shapes.SHEET], poses, wave)
+    truth = answer(caster, Queries.make(torch.tensor([[0.5, 0.5]]), 0.5, 0, torch.tensor([[0, 1]]), 0))
+    # the point x = 0 is at z = 5 first and at 5.5 where the sine is at its top; then the slope is 0
+    expected = torch.tensor([[[0.0, 0, 5], [0, 0, 5.5]]], dtype=torch.float64)
+    torch.testing.assert_close(truth.xyz, expected, atol=1e-6, rtol=0)
+    slope = np.array([1.0, 0, -1]) / np.sqrt(2)
+    np.testing.assert_allclose(truth.normal[0].numpy(), [slope, [0, 0, -1]], atol=1e-6)
+    np.testing.assert_allclose(truth.displacement[0, 1].numpy(), [0, 0, 0.5], atol=1e-6)

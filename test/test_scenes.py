@@ -3,16 +3,13 @@
 import time
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from d4rt_ros.model import Queries
-from d4rt_ros.training import shapes
-from d4rt_ros.training.raycast import Caster, View, World
-from d4rt_ros.training.scenes import ProceduralScenes, SceneBatch, SceneRecipe, answer
-from d4rt_ros.training.sensor import SensorSettings, jpeg_blocks
+from d4rt_ros.training.scenes import ProceduralScenes, SceneBatch, SceneRecipe
+from d4rt_ros.training.sensor import SensorSettings
 
 RECIPE = SceneRecipe(frames=6, size=(32, 40), places=(0.3, 0.1, 0.2, 0.4))
 CLEAN = SensorSettings(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -188,84 +185,6 @@ def test_normals_are_those_of_the_depth(batch: SceneBatch) -> None:
     torch.testing.assert_close(length, torch.ones_like(length))
 
 
-def hand_made(kinds: list[int], poses: torch.Tensor, wave: torch.Tensor | None = None) -> Caster:
-    """A clip of 3 frames; the camera moves 0.5 m to its right a frame; focal .8 widths and 1 height."""
-    eyes = torch.eye(4, dtype=torch.float64).repeat(1, 3, 1, 1)
-    eyes[0, :, 0, 3] = torch.arange(3) * 0.5
-    waves = torch.zeros(1, 3, len(kinds), 12) if wave is None else wave
-    view = View(
-        eyes, torch.tensor([[0.8, 1.0]], dtype=torch.float64), torch.full((1, 2), 0.5, dtype=torch.float64)
-    )
-    return Caster(World(torch.tensor([kinds]), poses[None], torch.zeros(1, len(kinds)), waves), view)
-
-
-def test_a_ball_that_passes_before_a_wall_by_hand() -> None:
-    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 2, 1, 1)
-    poses[:, 0, 2, 3] = 5.0  # ball of radius 1 whose middle goes (0, 0, 5), (1, 0, 5), (2, 0, 5)
-    poses[:, 0, 0, 3] = torch.arange(3)
-    poses[:, 1, :, :3] = torch.diag(torch.tensor((50.0, 50.0, 1.0), dtype=torch.float64))
-    poses[:, 1, 2, 3] = 10.0  # wall at z = 9
-    caster = hand_made([shapes.ELLIPSOID, shapes.BOX], poses)
-    u_wall = 0.5 + 0.8 * 2 / 9  # sees the wall at x = 2 from the first camera
-    q = Queries.make(torch.tensor([[0.5, 0.5, u_wall, u_wall]]), 0.5, 0, torch.tensor([[0, 2, 0, 2]]), 1)
-    truth = answer(caster, q)
-    expected = torch.tensor([[[-0.5, 0, 4], [1.5, 0, 4], [1.5, 0, 9], [1.5, 0, 9]]], dtype=torch.float64)
-    torch.testing.assert_close(truth.xyz, expected, atol=1e-6, rtol=0)
-    moved = torch.tensor([[[0.0, 0, 0], [2, 0, 0], [0, 0, 0], [0, 0, 0]]], dtype=torch.float64)
-    torch.testing.assert_close(truth.displacement, moved)
-    towards = torch.tensor([0.0, 0, -1], dtype=torch.float64).expand(1, 4, 3)
-    torch.testing.assert_close(truth.normal, towards)
-    uv = torch.tensor([[0.5, 0.5 + 0.8 * 1 / 4, u_wall, 0.5 + 0.8 * 1 / 9]], dtype=torch.float64)
-    torch.testing.assert_close(truth.uv[..., 0], uv, atol=1e-6, rtol=0)
-    # at the end the ball is 1 m right of the camera: it shows its front point and covers x = 2 on the wall
-    assert truth.visibility.tolist() == [[1, 1, 1, 0]]
-
-
-def test_a_turning_ball_hides_what_turns_away() -> None:
-    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 1, 1, 1)
-    poses[:, 0, 2, 3] = 5.0
-    poses[1, 0, :, :3] = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])  # a quarter about y
-    poses[2, 0, :, :3] = torch.diag(torch.tensor([-1.0, 1, -1], dtype=torch.float64))  # a half
-    caster = hand_made([shapes.ELLIPSOID], poses)
-    truth = answer(
-        caster, Queries.make(torch.tensor([[0.5, 0.5, 0.5]]), 0.5, 0, torch.tensor([[0, 1, 2]]), 0)
-    )
-    expected = torch.tensor([[[0.0, 0, 4], [-1, 0, 5], [0, 0, 6]]], dtype=torch.float64)
-    torch.testing.assert_close(truth.xyz, expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(truth.normal, expected - torch.tensor([0.0, 0, 5], dtype=torch.float64))
-    assert truth.visibility[0, 0] == 1 and truth.visibility[0, 2] == 0
-
-
-def test_stretching_keeps_points_and_turns_normals() -> None:
-    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 1, 1, 1)
-    poses[:, 0, 2, 3] = 5.0
-    poses[1:, 0, 0, 0] = 3.0  # the ball becomes three times as wide
-    caster = hand_made([shapes.ELLIPSOID], poses)
-    u = 0.5 + 0.8 * 0.6 / 4.2  # its point (0.6, 0, -0.8)
-    truth = answer(caster, Queries.make(torch.tensor([[u]]), 0.5, 0, 1, 0))
-    torch.testing.assert_close(
-        truth.xyz[0, 0], torch.tensor([1.8, 0, 4.2], dtype=torch.float64), atol=1e-6, rtol=0
-    )
-    normal = np.array([0.6 / 3, 0, -0.8]) / np.hypot(0.2, 0.8)
-    np.testing.assert_allclose(truth.normal[0, 0].numpy(), normal, atol=1e-6)
-
-
-def test_a_sheet_whose_wave_runs_on() -> None:
-    poses = torch.eye(3, 4, dtype=torch.float64).repeat(3, 1, 1, 1)
-    poses[:, 0, 2, 3] = 5.0  # the sheet's z is the camera's
-    wave = torch.zeros(1, 3, 1, 12, dtype=torch.float64)
-    wave[..., 0], wave[..., 1] = 0.5, 2.0  # z = .5 sin(2 x + f)
-    wave[0, :, 0, 3] = torch.tensor([0.0, 0.5, 1.0]) * np.pi
-    caster = hand_made([shapes.SHEET], poses, wave)
-    truth = answer(caster, Queries.make(torch.tensor([[0.5, 0.5]]), 0.5, 0, torch.tensor([[0, 1]]), 0))
-    # the point x = 0 is at z = 5 first and at 5.5 where the sine is at its top; then the slope is 0
-    expected = torch.tensor([[[0.0, 0, 5], [0, 0, 5.5]]], dtype=torch.float64)
-    torch.testing.assert_close(truth.xyz, expected, atol=1e-6, rtol=0)
-    slope = np.array([1.0, 0, -1]) / np.sqrt(2)
-    np.testing.assert_allclose(truth.normal[0].numpy(), [slope, [0, 0, -1]], atol=1e-6)
-    np.testing.assert_allclose(truth.displacement[0, 1].numpy(), [0, 0, 0.5], atol=1e-6)
-
-
 def test_nothing_moves_when_told_so(scenes: ProceduralScenes) -> None:
     still = replace(RECIPE, camera_motion=0.0, object_motion=0.0, sensor=CLEAN)
     batch = scenes.sample(4, torch.Generator().manual_seed(3), still)
@@ -324,47 +243,6 @@ def test_lenses_and_rotations(scenes: ProceduralScenes) -> None:
     torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)
     assert (torch.linalg.det(rotation) > 0.99).all()
     assert (rotation[..., 2, 1] < 0).all()  # the image's down points down
-
-
-def test_photographs_become_textures(tmp_path, scenes: ProceduralScenes) -> None:  # noqa: ANN001
-    cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30, 3), (0, 0, 255), np.uint8))
-    bank = ProceduralScenes(replace(RECIPE, photographs=tmp_path)).bank
-    assert bank.count == scenes.bank.count + 1
-    index = torch.full((5,), bank.count - 1)
-    rgb = torch.stack(bank.sample(index, torch.rand(5), torch.rand(5), torch.full((5,), 0.01)), -1)
-    torch.testing.assert_close(rgb, torch.tensor([1.0, 0, 0]).expand(5, 3))
-    (tmp_path / "b.jpg").write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match=r"b\.jpg is not a readable picture"):
-        ProceduralScenes(replace(RECIPE, photographs=tmp_path))
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(ValueError, match="no pictures"):
-        ProceduralScenes(replace(RECIPE, photographs=empty))
-
-
-def test_textures_fade_to_their_mean_with_distance(scenes: ProceduralScenes) -> None:
-    n = 64
-    index = torch.full((n,), 30)
-    u = torch.rand(n, generator=torch.Generator().manual_seed(0))
-    near = scenes.bank.sample(index, u, u.flip(0), torch.full((n,), 1 / 128))[0]
-    far = scenes.bank.sample(index, u, u.flip(0), torch.full((n,), 3.0))[0]
-    assert near.std() > 0.1 and far.std() < 1e-6
-    seam, left, right = (
-        scenes.bank.sample(index, torch.full((n,), at), u, torch.full((n,), 1 / 128))[0]
-        for at in (1.0, 1 - 0.5 / 128, 1 + 0.5 / 128)
-    )
-    torch.testing.assert_close(seam, 0.5 * (left + right), atol=2e-3, rtol=0)  # it tiles without a seam
-    period = scenes.bank.sample(index, u + 3, u.flip(0), torch.full((n,), 1 / 128))[0]
-    torch.testing.assert_close(period, near, atol=1e-3, rtol=0)
-
-
-def test_jpeg_blocks_round_coefficients_and_keep_flat_images() -> None:
-    image = torch.rand(2, 3, 20, 12, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(jpeg_blocks(image, torch.full((2,), 1e-6)), image, atol=1e-4, rtol=0)
-    coarse = jpeg_blocks(image, torch.full((2,), 0.2))
-    assert coarse.shape == image.shape and 0.02 < (coarse - image).abs().mean() < 0.3
-    flat = torch.full((1, 3, 16, 16), 0.5)
-    torch.testing.assert_close(jpeg_blocks(flat, torch.tensor([0.25])), flat)
 
 
 def test_bad_recipes_and_queries_are_refused_by_name(batch: SceneBatch) -> None:

@@ -9,41 +9,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from plane_clips import plane_clips
+from tiny_recipe import TINY_MODEL, tiny
 
-from d4rt_ros.model import D4RT, ModelConfig
 from d4rt_ros.model.checkpoints import load_model
 from d4rt_ros.training.feed import Batches, Feed
-from d4rt_ros.training.loop import held_out, train
-from d4rt_ros.training.optim import RunningMean, build_optimisers, rate
-from d4rt_ros.training.recipe import OptimiserSettings, load_recipe, recipe_from_dict
-from d4rt_ros.training.throughput import count_flops, matmul_rate
+from d4rt_ros.training.loop import train
+from d4rt_ros.training.recipe import load_recipe, recipe_from_dict
 from d4rt_ros.training.trainer import Trainer
-from d4rt_ros.training.validate import angle_deg, rotation_between, validate
-
-TINY_MODEL = {
-    "frames": 4, "image_size": [16, 16], "patch": [2, 8, 8], "vit_width": 32, "vit_heads": 2, "vit_depth": 2,
-    "dec_width": 32, "dec_heads": 2, "dec_depth": 1,
-}  # fmt: skip
-
-
-def tiny(**changes: Any) -> dict[str, Any]:
-    return {
-        "model": TINY_MODEL,
-        "steps": 8,
-        "precision": "float32",
-        "validate_clips": 2,
-        "sources": [{"options": {"objects": 2, "clutter": 2}}],
-        "feed": {"batch": 2, "chunk": 1, "reuse": 2, "pool": 2, "workers": 0},
-        "sampling": {"count": 32, "curriculum_steps": 4},
-        "optimiser": {"warmup": 2},
-        **changes,
-    }
 
 
 def test_resuming_is_the_same_as_not_stopping(tmp_path: Path) -> None:
@@ -159,99 +135,6 @@ def test_minutes_end_a_run_with_the_rate_at_its_lowest(tmp_path: Path) -> None:
     )
 
 
-def test_gradients_that_are_not_finite_are_left_out_then_end_the_run() -> None:
-    trainer = Trainer(recipe_from_dict(tiny()), torch.device("cpu"))
-    trainer.take_step()
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    handle = trainer.model.heads.register_forward_hook(
-        lambda m, i, o: {k: v * torch.nan for k, v in o.items()}
-    )
-    trainer.take_step()
-    assert trainer.skipped == 1 and trainer.step == 2
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, before[name]), name
-    with pytest.raises(FloatingPointError, match="20 steps"):
-        for _ in range(20):
-            trainer.take_step()
-    handle.remove()
-
-
-def test_accumulated_batches_equal_one_large_batch() -> None:
-    def gradient(feed: dict[str, int], accumulate: int) -> torch.Tensor:
-        recipe = recipe_from_dict(tiny(feed=feed, optimiser={"accumulate": accumulate}))
-        trainer = Trainer(recipe, torch.device("cpu"))
-        batch = Feed(recipe).batch(0)
-        for _ in range(accumulate):
-            trainer.forward_backward(batch, False)
-        return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
-
-    feed = {"batch": 2, "chunk": 1, "reuse": 1, "pool": 1, "workers": 0}
-    torch.testing.assert_close(gradient(feed, 2), gradient(feed, 1))
-
-
-def test_muon_gets_hidden_matrices_and_every_parameter_is_trained_once() -> None:
-    model = D4RT(recipe_from_dict(tiny()).model)
-    optimisers = build_optimisers(model, OptimiserSettings())
-    hidden = {id(p) for g in optimisers[0].param_groups for p in g["params"]}
-    names = {id(p): name for name, p in model.named_parameters()}
-    assert {"encoder.blocks.0.attn.in_proj_weight", "decoder.blocks.0.ff.0.weight"} <= {
-        names[i] for i in hidden
-    }
-    assert not any("embed.weight" in names[i] or "head" in names[i] for i in hidden)
-    every = [id(p) for o in optimisers for g in o.param_groups for p in g["params"]]
-    assert sorted(every) == sorted(names)
-    assert len(build_optimisers(model, OptimiserSettings(kind="adamw"))) == 1
-    rates = {names[id(p)]: g["lr"] for g in optimisers[1].param_groups for p in g["params"]}
-    assert rates["heads.uv_head.weight"] == pytest.approx(rates["encoder.final_norm.weight"] / 10)
-
-
-def test_rate_warms_up_and_falls_as_a_cosine() -> None:
-    settings = OptimiserSettings(warmup=10, final=0.1)
-    assert rate(0, 0.0, settings) == pytest.approx(0.1)
-    assert rate(9, 0.0, settings) == pytest.approx(1.0)
-    assert rate(50, 0.5, settings) == pytest.approx(0.55)
-    assert rate(100, 1.0, settings) == pytest.approx(0.1)
-
-
-def test_running_mean_by_hand() -> None:
-    model = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.constant_(model.weight, 1.0)
-    mean = RunningMean(model, 0.9)
-    torch.nn.init.constant_(model.weight, 2.0)
-    mean.update(model, 0)  # a young mean keeps a tenth
-    assert float(mean.weights["weight"]) == pytest.approx(1.9)
-    mean.update(model, 10_000)
-    assert float(mean.weights["weight"]) == pytest.approx(1.91)
-
-
-@pytest.mark.parametrize(
-    ("values", "complaint"),
-    [
-        ({"stepps": 1}, "no field 'stepps'"),
-        ({"steps": 0}, "steps is 0"),
-        ({"steps": "many"}, "recipe.steps is 'many', must be int"),
-        ({"precision": "int8"}, "precision is 'int8'"),
-        ({"optimiser": {"kind": "sgd"}}, "optimiser.kind is 'sgd'"),
-        ({"feed": {"batch": 0}}, "feed.batch is 0"),
-        ({"feed": {"batch": 6, "chunk": 4}}, "multiple of feed.chunk 4"),
-        ({"model": "enormous"}, "enormous"),
-        ({"sources": []}, "nothing to train on"),
-        ({"sources": [{"kind": "vhs"}]}, "source kind 'vhs' is unknown"),
-    ],
-)
-def test_impossible_recipes_are_refused_by_name(values: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        Feed(recipe_from_dict(tiny(**values)))
-
-
-def test_recipes_of_the_package_load() -> None:
-    builtin, fine = load_recipe("builtin"), load_recipe("finetune_opend4rt")
-    assert builtin.model == ModelConfig()
-    assert not fine.model.relative and fine.optimiser.lr <= 1e-4
-    with pytest.raises(FileNotFoundError, match="builtin"):
-        load_recipe("unheard_of")
-
-
 def test_fine_tuning_starts_from_given_weights(tmp_path: Path) -> None:
     recipe = recipe_from_dict(tiny())
     first = Trainer(recipe, torch.device("cpu"))
@@ -263,50 +146,6 @@ def test_fine_tuning_starts_from_given_weights(tmp_path: Path) -> None:
         torch.testing.assert_close(value, again.model.state_dict()[name], rtol=1e-3, atol=1e-5)
     again.take_step()
     assert not torch.equal(again.model.memory_proj.weight, first.model.memory_proj.weight)
-
-
-def test_held_out_figures_of_perfect_answers_and_of_none() -> None:
-    clips = plane_clips([0, 1, 2], frames=6, size=32)
-
-    def perfect(video: torch.Tensor, aspect: torch.Tensor, q: Any) -> dict[str, torch.Tensor]:
-        truth = clips.answer(q)
-        return {"xyz": truth.xyz * 3, "uv": truth.uv, "visibility": truth.visibility * 2 - 1}
-
-    def nothing(video: torch.Tensor, aspect: torch.Tensor, q: Any) -> dict[str, torch.Tensor]:
-        here = torch.stack([q.u, q.v], -1)
-        flat = torch.cat([here - 0.5, torch.ones_like(here[..., :1])], -1)
-        return {"xyz": flat, "uv": here, "visibility": torch.ones_like(q.u)}
-
-    good, bad = validate(perfect, [clips]), validate(nothing, [clips])
-    assert good["absrel"] < 1e-5 and good["track_px"] < 1e-4 and good["visibility_acc"] == 1.0
-    assert good["rot_deg"] < 1e-2 and good["focal_err"] < 1e-4
-    assert bad["absrel"] == pytest.approx(bad["absrel_constant"]) and bad["absrel"] > 0.02
-    assert bad["track_px"] == pytest.approx(bad["track_px_still"]) and bad["track_px"] > 0.2
-    assert good["absrel_constant"] == bad["absrel_constant"]
-
-
-def test_rotation_between_point_sets() -> None:
-    angle = torch.deg2rad(torch.tensor(30.0, dtype=torch.float64))
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    turn = torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], dtype=torch.float64)
-    points = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = rotation_between(points, points @ turn.T + 3, torch.ones(20, dtype=torch.bool))
-    torch.testing.assert_close(found, turn)
-    assert angle_deg(found) == pytest.approx(30.0)
-
-
-def test_held_out_clips_are_fixed() -> None:
-    recipe = recipe_from_dict(tiny())
-    a, b = held_out(recipe), held_out(replace(recipe, seed=9))
-    assert len(a[0].video) == 2
-    assert torch.equal(a[0].video, b[0].video)
-
-
-def test_throughput_counts_matrix_products() -> None:
-    layer = torch.nn.Linear(64, 32, bias=False)
-    x = torch.randn(10, 64)
-    assert count_flops(lambda: layer(x).sum().backward())[0] == 2 * 2 * 10 * 64 * 32  # x needs no gradient
-    assert matmul_rate(torch.device("cpu"), torch.float32, 0.02) > 1e8
 
 
 _ABANDON = """
