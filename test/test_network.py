@@ -199,6 +199,8 @@ def test_refuses_what_is_not_finite_or_misshapen() -> None:
     encoded = small_model().encode(torch.rand(8, 3, 64, 64))
     with pytest.raises(ValueError, match="not finite"):
         encoded.decode(Queries.make(float("nan"), torch.rand(3), 0, 0, 0))
+    with pytest.raises(ValueError, match="integers, not torch.float32"):
+        Queries.make(torch.rand(3), 0.5, 0, 0.5, 0)
     with pytest.raises(ValueError, match="queries must be"):
         encoded.decode(some_queries(3, 8, batch=2))
     with pytest.raises(ValueError, match="video must be"):

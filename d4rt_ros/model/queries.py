@@ -32,12 +32,18 @@ class Queries:
         t_cam: Tensor | int,
         device: torch.device | str | None = None,
     ) -> Queries:
-        """Broadcast numbers and tensors to one shape. Raises RuntimeError if they do not broadcast."""
+        """Broadcast numbers and tensors to one shape.
+
+        Raises RuntimeError if they do not broadcast, and ValueError for times that are not integers.
+        """
         if device is None:
             device = next((x.device for x in (u, v, t_src, t_tgt, t_cam) if isinstance(x, Tensor)), "cpu")
         coordinates = [torch.as_tensor(x, dtype=torch.float32, device=device) for x in (u, v)]
-        times = [torch.as_tensor(x, dtype=torch.int64, device=device) for x in (t_src, t_tgt, t_cam)]
-        return Queries(*torch.broadcast_tensors(*coordinates, *times))
+        times = [torch.as_tensor(x, device=device) for x in (t_src, t_tgt, t_cam)]
+        for time in times:
+            if time.is_floating_point():
+                raise ValueError(f"time indices are frames of the window, so integers, not {time.dtype}")
+        return Queries(*torch.broadcast_tensors(*coordinates, *(time.to(torch.int64) for time in times)))
 
     @property
     def shape(self) -> torch.Size:
