@@ -24,6 +24,7 @@ from d4rt_ros import conversions
 from d4rt_ros.msg import Tracks
 from d4rt_ros.srv import GetCamera
 
+NO_TYPE = 77  # a parameter cannot have it
 PATIENCE = 60.0  # seconds: a hang is judged here, not speed
 OUTPUTS = {
     "odometry": Odometry,
@@ -168,11 +169,16 @@ class FieldNode(Client):
             assert self.process.poll() is None, self.log[-4000:]
             self.process.send_signal(signal.SIGTERM)
             assert self.process.wait(PATIENCE) == 0, self.log[-4000:]
-            assert "Traceback" not in self.log and self.crooked == [], (self.crooked[:3], self.log[-4000:])
+            assert self.crashes() == [] and self.crooked == [], (self.crashes(), self.crooked[:3])
         finally:
             self.process.kill()
             self.process.wait()
             super().close()
+
+    def crashes(self):
+        """Lines of the log about what nobody caught, but for what rclpy itself raises on ``NO_TYPE``."""
+        lines = [line for line in self.log.splitlines() if "Traceback" in line or "a callback failed" in line]
+        return [line for line in lines if f"ValueError: {NO_TYPE} is not a valid" not in line]
 
     def _take(self, topic, message):
         self.heard[topic].append(message)
