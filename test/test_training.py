@@ -176,14 +176,13 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow()
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
-    recipe = load_recipe("builtin")
+    recipe = load_recipe("builtin_short")  # two and a half minutes on two free cores
     recipe = replace(
         recipe,
         steps=200,
-        feed=replace(recipe.feed, batch=4, chunk=4),
-        sampling=replace(recipe.sampling, count=256),
+        feed=replace(recipe.feed, batch=3, chunk=3),
         optimiser=replace(recipe.optimiser, warmup=20),
     )
     trainer = Trainer(recipe, torch.device("cpu"))
