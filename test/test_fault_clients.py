@@ -108,6 +108,7 @@ def test_a_goal_is_cancelled_at_any_share_of_its_work(node, client, share):
     status, result = goal.ended()
     assert status == GoalStatus.STATUS_CANCELED and not result.success
     assert share < 0 or len(result.tracks.ids) > 0
+    assert not goal.feedback or goal.feedback[-1].covered < 1.0  # it ended then, not when it was done
 
 
 def test_goals_that_wait_are_cancelled_before_their_turn(node, client):
