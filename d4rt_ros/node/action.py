@@ -117,8 +117,10 @@ class TrackAllAction:
         result.seconds, result.message = time.monotonic() - started, found.reason
         result.window_start = conversions.time_message(self._types, span.result.stamps[0])
         result.window_end = conversions.time_message(self._types, span.result.stamps[-1])
-        result.success = not handle.is_cancel_requested
-        if handle.is_cancel_requested:
+        cancelled_now = handle.is_cancel_requested
+        result.success = not cancelled_now
+        if cancelled_now:
+            result.message = result.message or "cancelled when all tracks had been found"
             handle.canceled()
         else:
             handle.succeed()
