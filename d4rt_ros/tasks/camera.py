@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from d4rt_ros.model import SceneLike
 from d4rt_ros.tasks.ask import ask, asked_grid, check_frame, chosen_frames, usable
 from d4rt_ros.tasks.geometry import UNKNOWN_VARIANCE, Alignment, Array, align_many
+from d4rt_ros.tasks.sight import refine_poses
 
 _AXIS_MARGIN = 0.05  # rays closer to the optical axis (in u or v) say little about the focal length
 _MIN_RAYS = 8
@@ -216,7 +217,15 @@ def _align_cameras(scene: SceneLike, source: int, cameras: tuple[int, ...], grid
     distance = np.linalg.norm(own, axis=-1) + np.linalg.norm(other, axis=-1)
     mean = distance.mean(-1, keepdims=True)
     spread = 1.0 + distance / np.where(mean > 0.0, mean, 1.0)
-    return align_many(other, own, confident / spread**2)
+    weights = confident / spread**2
+    fits = align_many(other, own, weights)
+    placed = [k for k, fit in enumerate(fits) if fit.ok]
+    if placed:
+        poses = np.stack([fits[k].matrix for k in placed])
+        own = np.broadcast_to(own, other.shape)[placed]
+        for k, pose in zip(placed, refine_poses(poses, own, other[placed], weights[placed])):
+            fits[k] = replace(fits[k], matrix=pose)
+    return fits
 
 
 def _focal(tilt: Array, across: Array, z: Array, weight: Array) -> tuple[float, float, str]:
