@@ -10,12 +10,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from d4rt_ros import conversions
 from d4rt_ros.camera import Camera
+from d4rt_ros.node.listener import Listener, OnArrival, PastExecutor
 from d4rt_ros.node.messages import camera_qos
 from d4rt_ros.node.parameters import Value
 from d4rt_ros.node.transforms import Transforms
@@ -58,7 +58,7 @@ class CameraInputs:
     Args:
         node: node to subscribe on.
         values: all parameters.
-        on_frame: takes every frame, in the order of arrival, on an executor thread.
+        on_frame: takes every frame, in the order of arrival, on one thread.
         on_change: takes a sentence when the calibration changed, so that frames before and after do not mix.
         transforms: /tf, if anything of it is needed.
     """
@@ -83,8 +83,9 @@ class CameraInputs:
         self._depths: deque[tuple[int, Any]] = deque(maxlen=30)
         self._waiting: deque[Frame] = deque()
         self._qos = camera_qos(str(values["image_reliability"]))
-        self._group = MutuallyExclusiveCallbackGroup()
+        self._group = PastExecutor()
         self._subscriptions: dict[str, Any] = {}
+        self._takers: dict[Any, OnArrival] = {}
         if values["image_transport"] == "compressed":
             self._subscribe("image", CompressedImage, "image/compressed", self._take_compressed)
         else:
@@ -93,9 +94,11 @@ class CameraInputs:
         if self._scale == "depth":
             self._subscribe("depth", Image, "depth", self._take_depth)
         self.topics = {kind: one.topic_name for kind, one in self._subscriptions.items()}
+        self._listener = Listener(node, "d4rt-camera", self._takers)
 
     def close(self) -> None:
         """End all subscriptions."""
+        self._listener.close()
         for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
@@ -131,7 +134,7 @@ class CameraInputs:
             made = self._node.create_subscription(*common, callback_group=self._group, event_callbacks=events)
         except UnsupportedEventTypeError:  # not every middleware can tell
             made = self._node.create_subscription(*common, callback_group=self._group)
-        self._subscriptions[kind] = made
+        self._subscriptions[kind], self._takers[made] = made, take
 
     def _count_gap(self, number: int) -> None:
         if number >= _NO_NUMBER:

@@ -14,7 +14,7 @@ from d4rt_ros.model import D4RT
 from d4rt_ros.node.action import TrackAllAction
 from d4rt_ros.node.declare import declare, values
 from d4rt_ros.node.diagnostics import Diagnostics
-from d4rt_ros.node.loading import free_device_memory, load_network
+from d4rt_ros.node.loading import free_device_memory, load_network, settle_memory
 from d4rt_ros.node.parameters import Value, refusal
 from d4rt_ros.node.publishers import Publishers
 from d4rt_ros.node.services import Services
@@ -47,6 +47,7 @@ class D4RTNode(LifecycleNode):
         self.session: Session | None = None
         self.load_problem = ""
         self._load = load
+        self._requests: Services | None = None  # still none where what follows raises
         declare(self, lambda: self.state_label)
         self._outputs = Publishers(self)
         self._requests = Services(self)
@@ -99,6 +100,7 @@ class D4RTNode(LifecycleNode):
             self.get_logger().error(f"cannot activate: {error}")
             super().on_deactivate(state)
             return TransitionCallbackReturn.FAILURE
+        settle_memory()
         session = self.session
         self.get_logger().info(
             f"windows of {session.settings.window_length} frames every {session.settings.window_stride}; "
@@ -133,6 +135,12 @@ class D4RTNode(LifecycleNode):
         """End what runs, before the process ends. May be called in any state and twice."""
         self._end_session()
         self._drop_model()
+
+    def destroy_node(self) -> None:
+        """Give everything back that others can see."""
+        if self._requests is not None:
+            self._requests.close()
+        super().destroy_node()
 
     def _end_session(self) -> None:
         session, self.session = self.session, None

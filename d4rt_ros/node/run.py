@@ -19,20 +19,20 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from d4rt_ros.model.allocator import keep_freed_memory
+from d4rt_ros.node.action import MAX_GOALS
 from d4rt_ros.node.node import D4RTNode
 
 SWITCH = 5e-4  # seconds after which a thread that computes lets another one run; Python's own is 5e-3
-SPARE_THREADS = 6  # beside one for every request that may wait: camera, timers, lifecycle, parameters, action
+THREADS = MAX_GOALS + 6  # goals under way, timers, lifecycle, parameters, /tf, events
 
 
 def make_executor(node: D4RTNode) -> MultiThreadedExecutor:
-    """An executor in which requests that wait for the device never keep the camera's callbacks waiting."""
+    """An executor for everything but camera and requests, which have threads of their own (listener.py)."""
     # What arrives must not wait for the steps of a window: a request changes threads some ten times.
     sys.setswitchinterval(SWITCH)
     # Every image is some buffers of a megabyte, and mapping them anew takes longer than copying them.
     keep_freed_memory()
-    threads = int(node.values["query.queue"]) + SPARE_THREADS
-    executor = MultiThreadedExecutor(threads, context=node.context)
+    executor = MultiThreadedExecutor(THREADS, context=node.context)
     executor.add_node(node)
     return executor
 

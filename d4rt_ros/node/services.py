@@ -1,21 +1,21 @@
-"""All services. Handlers check, hand the work to the worker and wait for it on their own executor threads."""
+"""All services. Handlers check, hand the work to the worker and wait for it on threads of their own."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rclpy.callback_groups import ReentrantCallbackGroup
 
 from d4rt_ros import conversions, tasks
 from d4rt_ros.model import Queries
 from d4rt_ros.node.answers import answer_columns, tracks_of
 from d4rt_ros.node.interface import SERVICES
+from d4rt_ros.node.listener import Listener, OnArrival, PastExecutor
 from d4rt_ros.node.messages import REQUESTS, RclpyMessages, message_class
 from d4rt_ros.node.requests import (
     Refused,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from d4rt_ros.node.node import D4RTNode
 
 PATIENCE = 60.0  # seconds that a request waits for the device
+SPARE_THREADS = 2  # that refuse what comes while all the others wait for the device
 EXPECTED = (ValueError, NotHeld, QueueFull, WorkerStopped)  # their messages are for the caller
 
 
@@ -45,16 +46,38 @@ class Services:
     def __init__(self, node: D4RTNode) -> None:
         """Create them."""
         self._node, self._types = node, RclpyMessages()
-        self._group = ReentrantCallbackGroup()
         self._limit, self._running, self._lock = int(node.values["query.queue"]), 0, threading.Lock()
+        self._threads = ThreadPoolExecutor(self._limit + SPARE_THREADS, "d4rt-request")
+        group, takers = PastExecutor(), {}
         for name, (kind, _) in SERVICES.items():
-            node.create_service(
-                message_class(kind),
-                f"~/{name}",
-                self._handler(getattr(self, f"_{name}")),
-                qos_profile=REQUESTS,
-                callback_group=self._group,
+            handler = self._handler(getattr(self, f"_{name}"))
+            service = node.create_service(
+                message_class(kind), f"~/{name}", handler, qos_profile=REQUESTS, callback_group=group
             )
+            takers[service] = self._taker(service)
+        self._listener = Listener(node, "d4rt-requests", takers)
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._listener.close()
+        self._threads.shutdown(wait=False)
+
+    def _taker(self, service: Any) -> OnArrival:
+        """Has requests answered by the handler of this service, on a thread that may wait."""
+
+        def answer(request: Any, header: Any) -> None:
+            try:
+                service.send_response(service.callback(request, service.srv_type.Response()), header)
+            except Exception as error:  # the answer did not get through: its client is gone, or we are
+                if self._node.context.ok():
+                    self._node.get_logger().error(
+                        f"{service.srv_name} could not answer: {type(error).__name__}: {error}"
+                    )
+
+        def take(request: Any, header: Any) -> None:
+            self._threads.submit(answer, request, header)
+
+        return take
 
     def _handler(self, work: Callable[[Session, Any, Any], None]) -> Callable[[Any, Any], Any]:
         """Turns what goes wrong into an answer."""
