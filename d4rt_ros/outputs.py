@@ -20,7 +20,7 @@ from d4rt_ros.stream.results import WindowResult
 # Topic: message type, and the part of the pipeline that is computed for it ("" where it always is).
 TOPICS: dict[str, tuple[str, str]] = {
     "depth/image": ("sensor_msgs/msg/Image", "depth"),
-    "depth/camera_info": ("sensor_msgs/msg/CameraInfo", "depth"),
+    "depth/camera_info": ("sensor_msgs/msg/CameraInfo", ""),
     "points": ("sensor_msgs/msg/PointCloud2", "points"),
     "dynamic_points": ("sensor_msgs/msg/PointCloud2", "dynamic"),
     "map_points": ("sensor_msgs/msg/PointCloud2", "map"),
@@ -126,7 +126,7 @@ class Outputs:
             )
         if result.depth is not None and "depth/image" in topics:
             messages["depth/image"] = conversions.depth_image(self.types, *at, result.depth)
-        if result.depth is not None and "camera_info" in messages:
+        if "camera_info" in messages:
             messages["depth/camera_info"] = messages["camera_info"]
         return messages
 

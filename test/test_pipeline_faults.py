@@ -9,14 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pipelines import Rooms, check_sound, make, truth, window
+from pipelines import BALL, Rooms, check_sound, make, truth, window
 from room import SIZE, Room, frames
 
 from d4rt_ros.model import Answers, Queries
-from d4rt_ros.stream import (
-    DeviceOutOfMemory,
-    Window,
-)
+from d4rt_ros.stream import DeviceOutOfMemory, Window, WindowResult
 from d4rt_ros.stream.join import WORLD_FROM_FIRST
 from d4rt_ros.stream.thrift import LEAST_BATCH
 
@@ -104,6 +101,46 @@ def test_refusals_are_notes(model: Rooms | str, words: str) -> None:
     good = pipeline.process(window(4))
     check_sound(good)
     assert good.poses is not None
+
+
+def test_a_joined_window_without_cameras_keeps_the_scale_of_its_join() -> None:
+    """Depth has left in metres by then: points and tracks are in the same; the next window begins anew."""
+    model = Rooms(balls=(BALL,))
+    pipeline = make(model, scale_source="fixed", scale_value=2.0)
+    pipeline.process(window(0))
+
+    def lost(room: Room) -> Room:
+        """Only what is asked in many cameras at once, as their track is, has no answer."""
+        exact = room.decode
+
+        def decode(queries: Queries) -> Answers:
+            answers = exact(queries)
+            same_time = bool(
+                (queries.t_src == queries.t_src[0]).all() & (queries.t_src == queries.t_tgt).all()
+            )
+            if same_time and len(queries.t_cam.unique()) > 1:
+                return answers.apply(lambda x: x * torch.nan)
+            return answers
+
+        room.decode = decode  # type: ignore[method-assign]
+        return room
+
+    model.change = lost
+    heard: list[WindowResult] = []
+    result = pipeline.process(window(4), early=lambda early, parts: heard.append(early))
+    check_sound(result)
+    assert result.poses is None and result.map_points is None and "not placed" in result.scale_state
+    exact = make(Rooms(balls=(BALL,), unit=2.0)).process(window(4))  # twice the metres of the room
+    assert result.metric and np.allclose(result.depth, exact.depth, rtol=1e-3)
+    assert heard[0].metric and heard[0].depth is result.depth and heard[1].points is result.points
+    assert np.allclose(result.points.xyz, exact.points.xyz, rtol=1e-3, atol=1e-3)
+    newest = result.tracks.xyz[-1]
+    row, column = ((result.tracks.uv[-1, :, k] * SIZE[1 - k]).astype(int) for k in (1, 0))
+    assert result.tracks.metric
+    assert np.median(np.abs(newest[:, 2] / result.depth[row, column] - 1.0)) < 0.02
+    model.change = lambda room: room
+    after = pipeline.process(window(8))
+    assert after.segment == result.segment + 1 and after.poses is not None
 
 
 def test_all_points_hidden_gives_no_false_tracks() -> None:

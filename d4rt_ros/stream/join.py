@@ -122,6 +122,9 @@ class Joiner:
         self._last: Placed | None = None
         self._end: Array | None = None  # where the camera was when it was last known
         self._segment = -1
+        # Frames of the last window that its join was asked in, and what they showed.
+        self._asked: tuple[Placed, list[int], tuple[Array, Array]] | None = None
+        self._usual: list[int] = []
 
     @property
     def last(self) -> Placed | None:
@@ -154,6 +157,7 @@ class Joiner:
 
     def settle(self, link: Link) -> Placed | Unplaced:
         """The second half of `place`: the cameras."""
+        self._asked = None  # of a window that is the last one no more
         track = camera_track(link.scene, link.reference, self._grid)
         if not track.ok:
             self._last = None
@@ -161,6 +165,19 @@ class Joiner:
         placed = self._begin(link, track) if link.last is None else _joined(link, track)
         self._last, self._end = placed, placed.poses[-1]
         return placed
+
+    def prepare(self) -> None:
+        """Ask the last window now for what the next join needs of it, if windows overlap as before."""
+        last = self._last
+        if last is not None and self._usual and self._usual[-1] < last.scene.num_frames:
+            self._of_last(last, self._usual)
+
+    def _of_last(self, last: Placed, frames: list[int]) -> tuple[Array, Array]:
+        """Points and confidences of some frames of the last window; asked once."""
+        if self._asked is None or self._asked[0] is not last or self._asked[1] != frames:
+            self._asked = last, frames, _points(last.scene, frames, last.reference, self._grid)
+        self._usual = frames
+        return self._asked[2]
 
     def state(self) -> dict[str, np.ndarray]:
         """What is carried from window to window, but for the last window's scene."""
@@ -180,6 +197,7 @@ class Joiner:
     def restore(self, state: Mapping[str, np.ndarray], scene: SceneLike) -> Placed | None:
         """Go on from a state; `scene` is the last window. Returns it as it was placed, None if it was not."""
         self._segment, self._end, self._last = int(state["join_segment"]), state.get("join_end"), None
+        self._asked = None
         if "join_world" in state:
             world, poses, covariance = (state[f"join_{name}"] for name in ("world", "poses", "covariance"))
             reference = int(state["join_reference"])
@@ -201,7 +219,7 @@ class Joiner:
         if not shared:
             return Link(scene, reference, note="new segment: no frame is shared with the last window")
         few = [shared[i] for i in np.unique(np.linspace(0, len(shared) - 1, MAX_FRAMES).round().astype(int))]
-        target, sure_t = _points(last.scene, [f[0] for f in few], last.reference, self._grid)
+        target, sure_t = self._of_last(last, [f[0] for f in few])
         source, sure_s = _points(scene, [f[1] for f in few], reference, self._grid)
         fit = align(source, target, surest_weights(source, np.minimum(sure_t, sure_s)), with_scale=True)
         if not fit.ok:

@@ -8,56 +8,34 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from d4rt_ros.model.pixels import pixel_grid
-from d4rt_ros.stream.follow import Follower
+from d4rt_ros.stream.encoding import Encoding, linked
 from d4rt_ros.stream.frames import Window
 from d4rt_ros.stream.gauge import Gauge
 from d4rt_ros.stream.history import History
-from d4rt_ros.stream.join import Joiner, Link, Placed, Unplaced
+from d4rt_ros.stream.join import Link, Placed
 from d4rt_ros.stream.lens import CalibratedScene
-from d4rt_ros.stream.map import VoxelMap
 from d4rt_ros.stream.report import Report
-from d4rt_ros.stream.results import Cloud, Tracks, WindowResult
-from d4rt_ros.stream.scale import Scale, ScaleEstimator
+from d4rt_ros.stream.results import WindowResult
 from d4rt_ros.stream.settings import StreamSettings
-from d4rt_ros.stream.surface import Surface, judge, newest_surface
-from d4rt_ros.stream.thrift import BatchLimit, ThriftyScene, retried
+from d4rt_ros.stream.views import Views
 from d4rt_ros.stream.worker import OUTPUTS
+from d4rt_ros.stream.world import World, unplaced
 from d4rt_ros.tasks.camera import intrinsics
-from d4rt_ros.tasks.depth import depth_at
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from d4rt_ros.model import SceneLike
+    from d4rt_ros.stream.encoding import Encodes
 
-    class Encodes(Protocol):
-        """The part of the model that is used here."""
-
-        def encode(self, video: torch.Tensor, stamps: tuple[int, ...]) -> SceneLike:
-            """Scene of frames [T, 3, H, W] uint8."""
-            ...
-
-
-_SCALE_GRID = 24  # pixels per image side that are compared with a depth image
+DEPTH, VIEW = frozenset({"depth"}), frozenset({"", "points"})  # what is handed over early, in this order
 
 
 def _nothing() -> None:
     """Nobody waits between the steps."""
 
 
-DEPTH, VIEW = frozenset({"depth"}), frozenset({"", "points"})  # what is handed over early, in this order
-
-
 def _unheard(result: WindowResult, parts: frozenset[str]) -> None:
     """Nobody wants a result before it is whole."""
-
-
-def _nowhere(scale: Scale) -> Scale:
-    """The scale of a window whose cameras are not known."""
-    return replace(scale, state=f"{scale.state}; this window is not placed in the world")
 
 
 class Pipeline:
@@ -72,22 +50,17 @@ class Pipeline:
         """Nothing seen yet."""
         self.settings = settings
         self.history = History(settings.history_windows)
-        self._model = model
-        self._limit = BatchLimit()
-        self._joiner = Joiner(settings.pose_grid)
-        self._scale = ScaleEstimator(settings.scale_source, settings.scale_value)
-        self._map = VoxelMap(settings.map_max_points)
-        self._follower = Follower(settings.tracks_grid, settings.tracks_max_points)
-        self._gauge = Gauge()
+        self._encoding = Encoding(model, self._make_room)
+        self._views = Views(settings)
+        self._world = World(settings, self._views.leave_segment)
         self._placed: dict[int, Placed] = {}  # by the newest stamp, of the windows in history
-        self._segment = 0
         self._newest: Window | None = None
         self._starts = True
 
     def reset(self) -> None:
         """Forget all windows, points and scales; the next window begins a segment at the origin."""
         self.history.clear()
-        self._follower.clear()
+        self._views.follower.clear()
         self._placed.clear()
         self._newest, self._starts = None, True
 
@@ -100,12 +73,21 @@ class Pipeline:
     ) -> WindowResult:
         """Encode a window and answer what is wanted about it.
 
+        Depth goes first: nothing is done before it that it does not need. It needs the join to the last
+        window, which says how long this one's units are; the cameras only where there is no join or the scale
+        is measured on them; and the lens only where that is given, because answers change with it.
+
+        A joined window whose own cameras are not found afterwards keeps the scale of the join, and with it
+        metres: that scale is as good as any, all parts of a result have the same one, and depth has left
+        already. Only what needs a place in the world (poses, map) is missing, and the next window begins
+        another one.
+
         Args:
             window: frames of one size, an even number, stamps strictly rising.
             wanted: of depth, points, dynamic, map, tracks; the camera always.
             between: called between the steps; what it raises ends the work.
-            early: takes what is known so far and which parts of it are new: depth, as soon as the join says
-                its scale; then points and camera (""); before motion, map and tracks.
+            early: takes what is known so far and which parts of it are new: depth; then points and camera
+                (""); before motion, map and tracks.
 
         Returns:
             WindowResult; what could not be answered is None there, and a note says why.
@@ -115,22 +97,20 @@ class Pipeline:
             ValueError: the model takes no such window.
         """
         report, begun = Report(between), time.perf_counter()
-        window = self._linked(window, report)
+        window = self._continued(window, report)
         started = time.perf_counter()
-        scene = self._encode(window)
+        scene: SceneLike = self._encoding.scene(window)
         report.seconds["encode"] = time.perf_counter() - started
         between()
-        scene, matrix, known = self._camera(scene, window, report)
-        link: Link | None = report.step("join", lambda: self._joiner.link(scene, window.starts_segment))
-        # Depth of a joined window need not wait for the cameras, but where they measure the scale.
-        joined = link is not None and link.last is not None
-        quick = joined and self.settings.scale_source != "odometry"
-        placed = None if quick else self._place(link, window, report)
-        at = placed if isinstance(placed, Placed) else None
-        known_at = link if quick else at
-        scale = report.step("scale", lambda: self._measure(scene, known_at, at, window)) or self._scale.get()
-        if known_at is None:
-            scale = _nowhere(replace(scale, metric=False))
+        matrix, known = None, False
+        if window.newest.intrinsics is not None:
+            scene, matrix, known = self._camera(scene, window, report)
+        world, views = self._world, self._views
+        link = world.link(scene, window, report)
+        quick = link is not None and link.last is not None and not world.scale_needs_cameras
+        placed = None if quick else world.place(link, window, report)
+        at: Link | Placed | None = link if quick else placed
+        scale, factor = world.measure(scene, at, window, report)
         result = WindowResult(
             scene=scene,
             window=window,
@@ -139,37 +119,39 @@ class Pipeline:
             image_size=window.newest.image_size,
             intrinsics=matrix,
             intrinsics_known=known,
-            segment=self._segment,
+            segment=world.segment,
             metric=scale.metric,
-            scale=1.0 if known_at is None else scale.metres_per_unit * known_at.scale,
+            scale=factor,
         )
-        surface = self._look(result, wanted, report)
+        surface = views.look(result, wanted, report)
         if surface is not None and "depth" in wanted:
-            depth, sure = surface.depth(result.image_size, result.scale)
+            depth, sure = surface.depth(result.image_size, factor)
             result = replace(result, depth=depth, depth_confidence=sure)
         early(result, DEPTH)
+        if window.newest.intrinsics is None:
+            _, matrix, _ = self._camera(scene, window, report)
+            result = replace(result, intrinsics=matrix)
         if quick:
-            placed = self._place(link, window, report)
-            at = placed if isinstance(placed, Placed) else None
-            scale = scale if at is not None else _nowhere(scale)
+            placed = world.place(link, window, report)
+            scale = scale if placed is not None else unplaced(scale)
         result = replace(result, scale_state=scale.state)
-        if at is not None:
-            self._gauge.change(scale.metres_per_unit, at.poses[at.reference, :3, 3])
+        if placed is not None:
+            world.gauge.change(scale.metres_per_unit, placed.poses[placed.reference, :3, 3])
             result = replace(
                 result,
-                poses=self._gauge.poses(at.poses),
-                covariance=self._gauge.covariance(at.covariance),
-                join_residual=at.residual,
+                poses=world.gauge.poses(placed.poses),
+                covariance=world.gauge.covariance(placed.covariance),
+                join_residual=placed.residual,
             )
         if surface is not None and "points" in wanted:
-            result = replace(result, points=surface.cloud(result.scale))
+            result = replace(result, points=surface.cloud(factor))
         early(result, VIEW)
-        if surface is not None and wanted & {"dynamic", "map"}:
-            result = self._judged(result, surface, at, wanted, report)
-        result = replace(result, tracks=self._tracks(result, at, wanted, report))
+        result = views.judged(result, surface, placed, world.gauge, wanted, report)
+        result = replace(result, tracks=views.tracks(result, placed, world.gauge, wanted, report))
+        world.prepare(report)
         report.seconds["total"] = time.perf_counter() - begun
         result = replace(result, notes=tuple(report.notes), seconds=report.seconds)
-        self._remember(result, at)
+        self._remember(result, placed)
         return result
 
     def follow(self, u: np.ndarray, v: np.ndarray, stamp: int) -> np.ndarray:
@@ -189,21 +171,17 @@ class Pipeline:
         """
         result, (frame,) = self.history.find(stamp)
         assert result.scene is not None
-        placed = self._placed.get(result.stamps[-1]) if result.segment == self._segment else None
-        return self._follower.add(u, v, frame, result.scene, placed, self._still_speed())
+        placed = self._placed.get(result.stamps[-1]) if result.segment == self._world.segment else None
+        still = self._views.still_speed(self._world.gauge)
+        return self._views.follower.add(u, v, frame, result.scene, placed, still)
 
     def unfollow(self, ids: np.ndarray) -> np.ndarray:
         """Give points up. Returns those of the ids that were followed."""
-        return self._follower.remove(ids)
+        return self._views.follower.remove(ids)
 
     def state(self) -> dict[str, np.ndarray]:
         """What is carried from window to window, but for the last window itself (see restore)."""
-        parts = (self._joiner, self._scale, self._map, self._follower)
-        gauge = {
-            "gauge": np.array([self._gauge.factor, *self._gauge.offset]),
-            "segment": np.array(self._segment),
-        }
-        return {name: value for part in parts for name, value in part.state().items()} | gauge
+        return {**self._world.state(), **self._views.state()}
 
     def restore(self, state: Mapping[str, np.ndarray], window: Window) -> None:
         """Go on behind a window as if it had just been processed; `state` was taken after it.
@@ -212,50 +190,27 @@ class Pipeline:
             DeviceOutOfMemory, ValueError: as process does.
         """
         self.reset()
-        report = Report(_nothing)
-        scene, _, _ = self._camera(self._encode(window), window, report)
-        self._joiner.restore(state, scene)
-        for part in (self._scale, self._map, self._follower):
-            part.restore(state)
-        factor, *offset = state["gauge"]
-        self._gauge = Gauge(float(factor), np.array(offset))
-        self._segment, self._newest, self._starts = int(state["segment"]), window, False
+        scene, _, _ = self._camera(self._encoding.scene(window), window, Report(_nothing))
+        self._world.restore(state, scene)
+        self._views.restore(state)
+        self._newest, self._starts = window, False
 
-    def _linked(self, window: Window, report: Report) -> Window:
+    def _continued(self, window: Window, report: Report) -> Window:
         """The window as a continuation of the last one: linked by frames, or the start of a segment."""
         last = self._newest
         if self._starts or last is None:
             window = replace(window, starts_segment=True)
-        if window.starts_segment:
-            self._starts = True  # until a window was encoded
-            self._follower.leave_segment()
-            self._gauge = Gauge()
-            report.note(f"new segment: {window.reason}" if window.reason else "")
-            if last is not None and window.stamps[0] <= last.stamps[-1]:
-                self.history.clear()  # time went back: a stamp must not mean two images
-        elif last is not None and window.stamps[0] > last.stamps[-1]:
-            # Windows were dropped while the device was busy. Some frames of the last one in front of the
-            # newest ones keep the world together.
-            count = max(1, len(window.frames) // 4)
-            window = replace(window, frames=last.frames[-count:] + window.frames[count:])
-            report.note(
-                f"the device is slower than the camera: {count} frames of the last window link this one to "
-                "it; raise window.stride or window.frame_step"
-            )
+        if not window.starts_segment and last is not None:
+            window, note = linked(window, last)
+            report.note(note)
+            return window
+        self._starts = True  # until a window was encoded
+        self._views.follower.leave_segment()
+        self._world.gauge = Gauge()
+        report.note(f"new segment: {window.reason}" if window.reason else "")
+        if last is not None and window.stamps[0] <= last.stamps[-1]:
+            self.history.clear()  # time went back: a stamp must not mean two images
         return window
-
-    def _encode(self, window: Window) -> SceneLike:
-        images = np.stack([frame.image for frame in window.frames])
-        video = torch.from_numpy(images).permute(0, 3, 1, 2)
-
-        def make_room() -> None:
-            self.history.shorten()
-            self._forget_unheld()
-
-        device = getattr(self._model, "device", torch.device("cpu"))
-        what = f"a window of {len(images)} frames of {images.shape[2]}x{images.shape[1]}"
-        scene = retried(lambda: self._model.encode(video, window.stamps), what, device, make_room)
-        return ThriftyScene(scene, self._limit)
 
     def _camera(
         self, scene: SceneLike, window: Window, report: Report
@@ -276,123 +231,16 @@ class Pipeline:
             return scene, guessed, False
         return (scene if guessed is None else CalibratedScene(scene, given, guessed)), given, True
 
-    def _place(self, link: Link | None, window: Window, report: Report) -> Placed | Unplaced | None:
-        if link is None:
-            return None
-        placed: Placed | Unplaced | None = report.step("pose", lambda: self._joiner.settle(link))
-        if placed is None:
-            return None
-        report.note(placed.note)
-        if placed.segment != self._segment or window.starts_segment:
-            self._segment = placed.segment
-            self._scale.reset()
-            self._map.clear()
-            self._follower.leave_segment()
-        return placed
-
-    def _measure(
-        self, scene: SceneLike, known_at: Link | Placed | None, placed: Placed | None, window: Window
-    ) -> Scale:
-        """The scale after what this window says about it."""
-        source = self.settings.scale_source
-        if placed is not None and source == "odometry":
-            measured = [None if f.odometry is None else f.odometry[:3, 3] for f in window.frames]
-            self._scale.odometry(window.stamps, placed.poses[:, :3, 3], measured)
-        if known_at is not None and source == "depth":
-            with_depth = [i for i, frame in enumerate(window.frames) if frame.depth is not None]
-            if with_depth:
-                self._compare_depth(scene, known_at.scale, window, with_depth[-1])
-            else:
-                self._scale.missing("this window has no depth image")
-        return self._scale.get()
-
-    def _compare_depth(self, scene: SceneLike, unit: float, window: Window, frame: int) -> None:
-        measured = window.frames[frame].depth
-        assert measured is not None
-        u, v = pixel_grid(_SCALE_GRID, _SCALE_GRID)
-        found = depth_at(scene, frame, u, v)
-        row, column = ((part.numpy() * n).astype(np.int64) for part, n in zip((v, u), measured.shape))
-        sure = torch.where(found.valid, found.confidence, 0.0).double().cpu().numpy()
-        self._scale.depth(found.depth.double().cpu().numpy() * unit, measured[row, column], sure)
-
-    def _look(self, result: WindowResult, wanted: frozenset[str], report: Report) -> Surface | None:
-        """What the newest frame shows, if anything of it is wanted."""
-        scene, s, image = result.scene, self.settings, result.window.newest.image
-        if scene is None or not wanted & {"depth", "points", "dynamic", "map"}:
-            return None
-        surface: Surface | None = report.step(
-            "points", lambda: newest_surface(scene, image, s.points_stride, s.points_min_confidence)
-        )
-        if surface is not None and not surface.valid.any():
-            report.note(f"none of the {len(surface.valid)} points is as sure as {s.points_min_confidence:g}")
-        return surface
-
-    def _judged(
-        self,
-        result: WindowResult,
-        surface: Surface,
-        placed: Placed | None,
-        wanted: frozenset[str],
-        report: Report,
-    ) -> WindowResult:
-        """The result with moving points and map as wanted."""
-        scene, s, factor = result.scene, self.settings, result.scale
-        assert scene is not None
-        motion = report.step(
-            "motion", lambda: judge(scene, surface, s.dynamic_min_speed / factor, s.points_min_confidence)
-        )
-        if motion is None:
-            return result
-        report.note(motion.note)
-        if "dynamic" in wanted:
-            move, unit = motion.moving, np.float32(factor)
-            moving = Cloud(
-                surface.xyz[move] * unit, None, surface.confidence[move], motion.velocity[move] * unit
-            )
-            result = replace(result, dynamic=moving)
-        if "map" in wanted and placed is not None:
-            cloud = report.step(
-                "map", lambda: self._extend_map(surface.xyz, surface.rgb, motion.still, placed)
-            )
-            result = replace(result, map_points=cloud)
-        return result
-
-    def _extend_map(self, xyz: np.ndarray, rgb: np.ndarray, still: np.ndarray, placed: Placed) -> Cloud:
-        """The map with the still points among these (newest camera, scene units)."""
-        camera = placed.poses[-1]
-        world = (xyz[still].astype(np.float64) * placed.scale) @ camera[:3, :3].T + camera[:3, 3]
-        self._map.add(world, rgb[still], self.settings.map_voxel_size / self._gauge.factor)
-        return Cloud(self._gauge.points(self._map.xyz).astype(np.float32), self._map.rgb)
-
-    def _tracks(
-        self, result: WindowResult, placed: Placed | None, wanted: frozenset[str], report: Report
-    ) -> Tracks | None:
-        """Followed points; those that were asked for are followed even while nobody listens."""
-        fill = "tracks" in wanted
-        scene = result.scene
-        if scene is None or not (fill or self._follower.asked):
-            return None
-        found = report.step(
-            "tracks",
-            lambda: self._follower.follow(scene, placed, result.intrinsics, self._still_speed(), fill),
-        )
-        if found is None or not fill:
-            return None
-        tracks, note = found
-        report.note(note)
-        unit = np.float32(self._gauge.factor if placed is not None else 1.0)
-        return replace(tracks, xyz=tracks.xyz * unit, velocity=tracks.velocity * unit, metric=result.metric)
-
-    def _still_speed(self) -> float:
-        """Speed of a point that counts as still, units of the segment per second."""
-        return self.settings.dynamic_min_speed / self._gauge.factor
-
     def _remember(self, result: WindowResult, placed: Placed | None) -> None:
         self._newest, self._starts = result.window, False
         self.history.add(result)
         self._forget_unheld()
         if placed is not None:
             self._placed[result.stamps[-1]] = placed
+
+    def _make_room(self) -> None:
+        self.history.shorten()
+        self._forget_unheld()
 
     def _forget_unheld(self) -> None:
         """Keep no scene alive that the history gave up."""

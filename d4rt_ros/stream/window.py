@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from d4rt_ros.stream.frames import Frame, Window
+from d4rt_ros.stream.strip import Strip
 
 
 @dataclass
@@ -48,6 +49,7 @@ class FrameWindow:
         self.counters = WindowCounters()
         self._lock = threading.Lock()
         self._frames: deque[Frame] = deque(maxlen=length)
+        self._strip = Strip(length)
         self._newest: Frame | None = None
         self._phase = 0  # accepted frames since the last used one
         self._fresh = 0  # used frames since the last window
@@ -103,13 +105,21 @@ class FrameWindow:
         self._starts, self._reason = True, reason
         self.counters.restarts += 1
 
+    def _placed(self, frame: Frame) -> Frame:
+        """The frame with its image beside those before it."""
+        return replace(frame, image=self._strip.append(frame.image))
+
     def _use(self, frame: Frame) -> Window | None:
         skip, self._phase = self._phase, (self._phase + 1) % self.frame_step
         if skip:
             self.counters.thinned += 1
             return None
         self.counters.used += 1
-        self._frames.append(frame)
+        if self._strip.full(frame.image):
+            kept = list(self._frames)[1 - self.length :]
+            self._frames.clear()
+            self._frames.extend(map(self._placed, kept))
+        self._frames.append(self._placed(frame))
         self._fresh += 1
         if len(self._frames) < self.length or (not self._starts and self._fresh < self.stride):
             return None
