@@ -104,8 +104,10 @@ Reliable, keep last 5. Everything but odometry and /tf is computed only while so
 ## Services
 
 Every response begins with `success` and `message`, a sentence that names the field, the value and what is
-allowed, and says which window answered. A zero stamp means the newest frame. With Fast DDS every reply reaches all
-clients of a service: dozens of clients that call at once need a deeper queue than the default 10, or they miss their own.
+allowed, and says which window answered. A zero stamp means the newest frame.
+
+With Fast DDS every reply reaches all clients of a service: dozens of clients that call at once need a deeper
+queue than the default 10, or they miss their own.
 
 {calls(interface.SERVICES)}
 ## Action
