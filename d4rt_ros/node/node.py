@@ -87,6 +87,7 @@ class D4RTNode(LifecycleNode):
             self._drop_model()
             return TransitionCallbackReturn.FAILURE
         self.load_problem = ""
+        settle_memory()  # not a session's: what it holds must be found when it is given up
         self.get_logger().info(f"network '{chosen['model.checkpoint']}' is on {self.model.device}")
         return super().on_configure(state)
 
@@ -100,7 +101,6 @@ class D4RTNode(LifecycleNode):
             self.get_logger().error(f"cannot activate: {error}")
             super().on_deactivate(state)
             return TransitionCallbackReturn.FAILURE
-        settle_memory()
         session = self.session
         self.get_logger().info(
             f"windows of {session.settings.window_length} frames every {session.settings.window_stride}; "
