@@ -16,6 +16,8 @@ import numpy as np
 # distortion model of sensor_msgs/CameraInfo -> numbers of coefficients that it may have
 _MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,), "fisheye": (4,)}
 _HALF = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
+_RANGE = 1000  # times the image's size: no focal length is longer
+_LAST_ONE = np.diag([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,14 @@ class Camera:
         if not np.all(np.isfinite(self.matrix)) or self.matrix[0, 0] <= 0 or self.matrix[1, 1] <= 0:
             raise ValueError(
                 f"camera_info has k = {np.ravel(self.matrix).tolist()}: focal lengths must be above 0"
+            )
+        share = np.abs(self.matrix) / np.array([[width], [height], [1.0]])
+        upright = np.array_equal(np.tril(self.matrix, -1) + np.diag([0, 0, self.matrix[2, 2]]), _LAST_ONE)
+        if not upright or share[:2].max() > _RANGE or min(share[0, 0], share[1, 1]) < 1 / _RANGE:
+            raise ValueError(
+                f"camera_info has k = {np.ravel(self.matrix).tolist()} for {width}x{height} pixels: it must "
+                "be [fx, s, cx, 0, fy, cy, 0, 0, 1], with focal lengths between "
+                f"1/{_RANGE} and {_RANGE} times the image's size"
             )
         if not self.distorted:
             return

@@ -47,6 +47,9 @@ def test_an_uncalibrated_camera_is_none_and_a_wrong_one_is_refused_by_value():
         ({"d": np.ones(3)}, "needs 4 or 5 coefficients, camera_info has 3"),
         ({"d": np.array([0.1, np.nan, 0, 0, 0])}, "every coefficient must be finite"),
         ({"k": np.array([-1.0, 0, 0, 0, 1, 0, 0, 0, 1])}, "focal lengths must be above 0"),
+        ({"k": np.array([500, 0, 320, 0, 1e-9, 240, 0, 0, 1.0])}, "focal lengths between 1/1000 and 1000"),
+        ({"k": np.array([500, 0, 1e9, 0, 500, 240, 0, 0, 1.0])}, "focal lengths between 1/1000 and 1000"),
+        ({"k": np.array([500, 0, 320, 7, 500, 240, 0, 0, 1.0])}, "fx, s, cx, 0, fy, cy, 0, 0, 1"),
         ({"width": 0}, "image of 0x480 pixels"),
     ):
         message = conversions.camera_info(TYPES, 1, "camera", (480, 640), ours)

@@ -120,6 +120,7 @@ def test_goals_that_wait_are_cancelled_before_their_turn(node, client):
 
 
 def test_all_goals_are_cancelled_with_one_call(node, client):
+    node.suffer("slow 0.1")
     goals = [Goal(node, client) for _ in range(3)]
     assert wait(lambda: goals[0].feedback and all(goal.sent.done() for goal in goals), PATIENCE)
     answer = node.call(CancelGoal, "track_all/_action/cancel_goal", PATIENCE)  # no id: all of them
