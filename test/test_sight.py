@@ -49,6 +49,14 @@ def test_bad_depths_turn_the_camera_less_and_wrong_points_do_no_harm() -> None:
     assert np.allclose(after[:, :3, :3] @ np.swapaxes(after[:, :3, :3], 1, 2), np.eye(3), atol=1e-9)
 
 
+def test_points_that_err_alike_in_all_directions_are_left_to_the_alignment() -> None:
+    pose, own, other = views(4)
+    r = np.random.default_rng(5)
+    for points in (own, other):
+        points += 0.01 * points[..., 2:] * r.normal(0, 1, points.shape)
+    np.testing.assert_array_equal(refine_poses(pose, own, other, np.ones(own.shape[:2])), pose)
+
+
 @pytest.mark.parametrize("damage", ["behind", "weightless", "infinite"])
 def test_what_cannot_be_refined_stays_as_it_was(damage: str) -> None:
     pose, own, other = views(3, poses=1)

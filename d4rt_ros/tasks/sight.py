@@ -14,6 +14,9 @@ _STEPS = 6
 _QUANTILE = 0.3  # of the residuals, gives the scales: holds while so much of the weight is right
 _ACROSS, _ALONG = 0.8446, 0.3853  # the same quantile of a 2-D and of a 1-D normal's length
 _EXACT = 1e-9  # residuals (rad, relative depth) below this are rounding
+_UNEVEN = (
+    1.5  # times; where depths are hardly worse than directions, aligned point sets are the better estimate
+)
 _IN_FRONT = 1e-3  # of the mean depth; nearer points, or behind the camera, say nothing
 
 
@@ -27,7 +30,7 @@ def refine_poses(poses: Array, own: Array, other: Array, weights: Array) -> Arra
         weights: [B, N] >= 0, proportional to inverse variances.
 
     Returns:
-        [B, 4, 4]; as given where it does not come to a finite pose.
+        [B, 4, 4]; as given where depths are about as good as directions, or no finite pose comes out.
     """
     size = np.maximum(np.abs(own[..., 2]).mean(-1), np.finfo(np.float64).tiny)[:, None, None]
     own, other = own / size, other / size
@@ -64,6 +67,7 @@ def refine_poses(poses: Array, own: Array, other: Array, weights: Array) -> Arra
     found[:, :3, :3] = np.swapaxes(rotation, 1, 2)
     found[:, :3, 3:] = -(found[:, :3, :3] @ shift[..., None]) * size
     sound = np.isfinite(found).all((1, 2)) & (prior.sum(-1) > 0.0)
+    sound &= (along_scale > _UNEVEN * across_scale)[:, 0]
     return np.where(sound[:, None, None], found, poses)
 
 
