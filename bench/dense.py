@@ -3,9 +3,8 @@
 `python -m bench.dense [--clips 4] [--quick]`
 
 Procedural scenes indoors (rooms, corridors, tables) with little, medium and much motion of camera and
-things, 48 frames of 64x64, answered exactly by the oracle. Outdoors is shown apart: the oracle calls the sky
-invisible even where a track starts, so that no track can speak for another there. Then the built-in network
-on a window of its own, for the share of the time that is decoding.
+things, 48 frames of 64x64, answered exactly by the oracle. Outdoors is shown apart: much of it is sky. Then
+the built-in network on a window of its own, for the share of the time that is decoding.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d4rt_ros.model.packed import Packed
 from d4rt_ros.model.precision import measure
 
 
@@ -26,26 +25,15 @@ class Product:
 
 
 def products(device: torch.device, dtype: torch.dtype) -> dict[str, Product]:
-    """Products of shapes that transformers use, the fastest of which is the machine's peak.
-
-    Each as torch does it and as the network does it (`d4rt_ros.model.packed`: the same, except in bfloat16 on
-    a CPU).
-    """
+    """Products of shapes that transformers use, the fastest of which is the machine's peak."""
     shapes = [(2048, 2048, 2048), (1024, 256, 1024), (4096, 1024, 1024)]
     if device.type == "cuda":
         shapes = [(8192, 8192, 8192), (6144, 1408, 6144), (16384, 1280, 4480)]
     found = {}
     for m, k, n in shapes:
         x = torch.randn(m, k, device=device, dtype=dtype)
-        weight, bias = (
-            torch.randn(n, k, device=device, dtype=dtype),
-            torch.zeros(n, device=device, dtype=dtype),
-        )
-        for name, run in (
-            ("plain", partial(F.linear, x, weight)),
-            ("packed", partial(Packed(), x, weight, bias)),
-        ):
-            found[f"{name} {m}x{k}x{n}"] = Product(run, 2 * m * k * n)
+        weight = torch.randn(n, k, device=device, dtype=dtype)
+        found[f"product {m}x{k}x{n}"] = Product(partial(F.linear, x, weight), 2 * m * k * n)
     return found
 
 

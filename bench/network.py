@@ -40,7 +40,7 @@ def measure_all(model: D4RT, seconds: float, with_peer: bool) -> dict[str, objec
     config, device = model.config, model.device
     video = torch.randint(256, (config.frames, 3, *config.image_size), dtype=torch.uint8)
     scene, small = model.encode(video), video[None].to(device) / 255
-    memory = model.memory(small, torch.ones(1, device=device), model.paths(small))
+    memory = model.encoded(small, torch.ones(1, device=device)).memory
     products = machine.products(device, model.precision)
     calls: dict[str, Callable[[], object]] = {name: product.run for name, product in products.items()}
     calls["encode"] = partial(model.encode, video)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d4rt_ros.model import ModelConfig
+from d4rt_ros.model import D4RT, ModelConfig
 
 FOLDER = Path(__file__).resolve().parent.parent / ".bench"
 PACKAGES = (
@@ -87,9 +87,9 @@ def build(config: ModelConfig, device: torch.device) -> Peer:
         )
 
     one, enc_two, dec_two = (_count(make(*depths)) for depths in ((1, 1), (2, 1), (1, 2)))
-    width = config.vit_width
-    encoder = config.vit_depth * (4 * width * width + 2 * width * config.vit_hidden)
-    decoder = config.dec_depth * (4 * width * width + 2 * width * config.dec_hidden)
+    with torch.device("meta"):
+        ours = D4RT(config)
+    encoder, decoder = _count(ours.encoder), _count(ours.decoder)
     depths = max(1, round(encoder / (enc_two - one))), max(1, round(decoder / (dec_two - one)))
     model = make(*depths).to(device).eval().requires_grad_(False)
     video = torch.rand(1, slots, 3, side, side, device=device)

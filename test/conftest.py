@@ -14,6 +14,19 @@ else:
 _COUNTS: Counter[str] = Counter()
 
 
+@pytest.fixture(scope="module")
+def node(tmp_path_factory, request):
+    """The node in a process of its own, a window held; images of a module's CAMERA_SIZE, if it has one."""
+    from field import FRAMES, FieldNode
+    from room import SIZE
+
+    folder = tmp_path_factory.mktemp("field")
+    node = FieldNode(folder, size=getattr(request.module, "CAMERA_SIZE", SIZE))
+    node.play(FRAMES)
+    yield node
+    node.close()
+
+
 def pytest_runtest_logreport(report):
     """Counts what was survived: tests of faults that passed, and what they say that they did."""
     if report.when == "call" and report.passed and "fault" in report.keywords:

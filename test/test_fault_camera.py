@@ -4,21 +4,13 @@ import time
 
 import numpy as np
 import pytest
-from field import FRAMES, PATIENCE, FieldNode
+from field import FRAMES, PATIENCE
 from node_rig import TYPES, stamp, wait
 
 from d4rt_ros import conversions
 from d4rt_ros.srv import Query
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory):
-    node = FieldNode(tmp_path_factory.mktemp("camera"))
-    node.play(FRAMES)
-    yield node
-    node.close()
 
 
 @pytest.fixture(autouse=True)

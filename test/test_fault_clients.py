@@ -20,15 +20,8 @@ from d4rt_ros.srv import Query
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(600)]
 CROWD = 50
+CAMERA_SIZE = (96, 128)
 NAMES = [parameter.name for parameter in TABLE]
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory):
-    node = FieldNode(tmp_path_factory.mktemp("clients"), size=(96, 128))
-    node.play(FRAMES)
-    yield node
-    node.close()
 
 
 def test_fifty_clients_at_once_are_all_answered(node):

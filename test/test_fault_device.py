@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from field import FRAMES, PATIENCE, FieldNode, finite
+from field import FRAMES, PATIENCE, finite
 from node_rig import points, wait
 from rclpy.action import ActionClient
 
@@ -12,14 +12,6 @@ from d4rt_ros.action import TrackAll
 from d4rt_ros.srv import GetCamera, GetDepth, Query
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory):
-    node = FieldNode(tmp_path_factory.mktemp("device"))
-    node.play(FRAMES)
-    yield node
-    node.close()
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +23,16 @@ def well_again(node):
     assert node.play(2 * FRAMES).success
     assert node.call(Query, "query", u=[1.0] * 3000, v=[1.0] * 3000).success
     assert node.shows(lambda f: "running" in f["says"]), node.figures()["says"]
+
+
+def refused(node, sentence):
+    """Many points and a whole depth image are refused with a sentence."""
+    for kind, name, fields in (
+        (Query, "query", {"u": [1.0] * 99, "v": [1.0] * 99}),
+        (GetDepth, "get_depth", {}),
+    ):
+        answer = node.call(kind, name, PATIENCE, **fields)
+        assert not answer.success and sentence in answer.message
 
 
 def feed(node, count):
@@ -79,12 +81,7 @@ def test_a_decode_without_memory_is_done_in_smaller_batches(node, limit):
 
 def test_a_decode_with_no_memory_at_all_is_an_error_that_names_it(node):
     node.suffer("decode_memory 10")
-    for kind, name, fields in (
-        (Query, "query", {"u": [1.0] * 99, "v": [1.0] * 99}),
-        (GetDepth, "get_depth", {}),
-    ):
-        answer = node.call(kind, name, PATIENCE, **fields)
-        assert not answer.success and "cpu is out of memory: not enough to decode" in answer.message
+    refused(node, "cpu is out of memory: not enough to decode")
     assert node.call(Query, "query", u=[1.0] * 9, v=[1.0] * 9).success  # that much there is
     feed(node, 2 * FRAMES)
     assert node.shows(lambda f: "out of memory" in f["says"])
@@ -94,12 +91,7 @@ def test_a_decode_that_raises_is_an_answer_and_not_the_end(node):
     client = ActionClient(node.node, TrackAll, "/d4rt/track_all")
     assert client.wait_for_server(PATIENCE)
     node.suffer("decode_raises")
-    for kind, name, fields in (
-        (Query, "query", {"u": [1.0] * 9, "v": [1.0] * 9}),
-        (GetDepth, "get_depth", {}),
-    ):
-        answer = node.call(kind, name, PATIENCE, **fields)
-        assert not answer.success and "device-side assert triggered" in answer.message
+    refused(node, "device-side assert triggered")
     sent = client.send_goal_async(TrackAll.Goal())
     assert wait(sent.done, PATIENCE)
     ended = sent.result().get_result_async()

@@ -28,14 +28,6 @@ FUZZ = settings(
 )
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory):
-    node = FieldNode(tmp_path_factory.mktemp("fuzz"))
-    node.play(FRAMES)
-    yield node
-    node.close()
-
-
 @pytest.fixture(autouse=True)
 def held_window(node):
     """Something to ask about, at the stamps of ``times``, and after the test it still works."""

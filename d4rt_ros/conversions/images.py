@@ -34,29 +34,22 @@ def depth_array(message: Any) -> np.ndarray:
 
 def depth_image(types: MessageTypes, stamp: int, frame_id: str, depth: np.ndarray) -> Any:
     """[H, W] metres (NaN: unknown) to sensor_msgs/Image 32FC1 (REP-118)."""
-    height, width = depth.shape
-    return types.make(
-        "sensor_msgs/msg/Image",
-        header=header(types, stamp, frame_id),
-        height=height,
-        width=width,
-        encoding="32FC1",
-        is_bigendian=0,
-        step=4 * width,
-        data=types.array("B", np.ascontiguousarray(depth, "<f4").view(np.uint8)),
-    )
+    return _image(types, stamp, frame_id, "32FC1", np.ascontiguousarray(depth, "<f4"))
 
 
 def rgb_image(types: MessageTypes, stamp: int, frame_id: str, image: np.ndarray) -> Any:
     """[H, W, 3] uint8 RGB to sensor_msgs/Image rgb8."""
-    height, width = image.shape[:2]
+    return _image(types, stamp, frame_id, "rgb8", np.ascontiguousarray(image, np.uint8))
+
+
+def _image(types: MessageTypes, stamp: int, frame_id: str, encoding: str, pixels: np.ndarray) -> Any:
     return types.make(
         "sensor_msgs/msg/Image",
         header=header(types, stamp, frame_id),
-        height=height,
-        width=width,
-        encoding="rgb8",
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
         is_bigendian=0,
-        step=3 * width,
-        data=types.array("B", np.ascontiguousarray(image, np.uint8)),
+        step=pixels.strides[0],
+        data=types.array("B", pixels.view(np.uint8)),
     )

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+_CELL = 8  # pixels of the input a cell of the pyramid's coarsest level, each way
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -23,7 +25,9 @@ class ModelConfig:
     start from the query's own pixel (see `network.from_pixel`), which a small network learns much sooner.
     anchored: memory tokens carry the query's own embeddings of their place and time, so that a query finds
     where it looks from the first step on. flow: tokens and queries know where optical flow leads, and the
-    read-outs of uv and xyz start from there (`flow.py`); needs `relative`.
+    read-outs of uv and xyz start from there (`flow.py`); needs `relative`. pyramid: channels of convolutions
+    at half of the size (twice and four times as many below), from whose guess depth starts (`pyramid.py`); 0
+    for none; needs `relative` and patches of 8 x 8.
     """
 
     frames: int = 8
@@ -45,6 +49,7 @@ class ModelConfig:
     relative: bool = True
     anchored: bool = True
     flow: bool = True
+    pyramid: int = 64
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together. Raises ValueError naming field and value."""
@@ -56,6 +61,13 @@ class ModelConfig:
                 raise ValueError(f"{name} {size} is not a multiple of the patch's {step}")
         if self.flow and not self.relative:
             raise ValueError("flow needs relative read-outs")
+        if self.pyramid and (
+            not self.relative or self.original_patches or self.patch[1:] != (_CELL, _CELL) or self.pyramid < 0
+        ):
+            raise ValueError(
+                f"a pyramid of {self.pyramid} channels needs relative read-outs, patches of "
+                f"{_CELL} x {_CELL} and colours from the network's input"
+            )
         for width, heads, name in (
             (self.vit_width, self.vit_heads, "vit"),
             (self.dec_width, self.dec_heads, "dec"),
@@ -112,6 +124,7 @@ _PAPER: dict[str, Any] = {
     "relative": False,
     "anchored": False,
     "flow": False,
+    "pyramid": 0,
     "dec_width": 768,
     "dec_heads": 12,
     "dec_depth": 6,
@@ -189,6 +202,7 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
             relative=False,
             anchored=False,
             flow=False,
+            pyramid=0,
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not an OpenD4RT model configuration: {error!r}") from error

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.flow import at, scaled
-from d4rt_ros.model.packed import Linear
 from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.model.queries import Queries
 
@@ -29,10 +28,13 @@ class QueryEmbedding(nn.Module):
         self.t_src_embed = nn.Embedding(config.frames, width)
         self.t_tgt_embed = nn.Embedding(config.frames, width)
         self.t_cam_embed = nn.Embedding(config.frames, width)
-        self.patch_proj = nn.ModuleList((Linear(3 * side * side, width), nn.GELU(), Linear(width, width)))
-        self.flow_proj = nn.Linear((config.frames + 2) * 3, width) if config.flow else None
+        channels = 4 if config.pyramid else 3
+        self.patch_proj = nn.ModuleList(
+            (nn.Linear(channels * side * side, width), nn.GELU(), nn.Linear(width, width))
+        )
+        self.flow_proj = nn.Linear(path_features(config), width) if config.flow else None
         self.out_norm = nn.LayerNorm(width)
-        self.frames = config.frames
+        self.frames, self.middle = config.frames, side // 2
         self.corner_pixels = config.corner_pixels
         self.patch_frames, self.rows, self.columns = config.patch[0], *config.token_grid[1:]
         self.register_buffer("bands", torch.empty(0), persistent=False)
@@ -50,13 +52,14 @@ class QueryEmbedding(nn.Module):
         angle = x * self.bands
         return torch.cat((x, angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
-    def patches(self, images: Tensor, u: Tensor, v: Tensor, t_src: Tensor) -> Tensor:
-        """Bilinear colour patches of images [B, T, H, W, 3] round (u, v) [B, N] in frame t_src.
+    def patches(self, images: Tensor, u: Tensor, v: Tensor, t_src: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Bilinear patches of images [B, T, H, W, C] round (u, v) [B, N] in frame t_src.
 
-        images: float in 0..1 or uint8. u, v in 0..1 over the full extent; outside, the border's colour.
-        Returns [B, N, 3 * side * side] in 0..1, channel by channel.
+        images: colours, float in 0..1 or uint8, and log depth if C is 4. u, v in 0..1 over the full extent;
+        outside, the border's colour. Returns [B, N, C * side * side], channel by channel, colours in 0..1 and
+        log depth less that of the middle, which comes second, [B, N], or None.
         """
-        b, frames, height, width, _ = images.shape
+        b, frames, height, width, channels = images.shape
         x, y = u * width - 0.5, v * height - 0.5
         x0, y0 = x.floor(), y.floor()
         # One fractional offset serves the whole patch: pick side + 1 pixels a way, then blend neighbours.
@@ -64,11 +67,16 @@ class QueryEmbedding(nn.Module):
         row = (y0[..., None] + self.reach).clamp(0, height - 1).long()
         first = (torch.arange(b, device=u.device)[:, None] * frames + t_src) * height
         index = (first[..., None, None] + row[..., None]) * width + column[..., None, :]
-        block = images.reshape(-1, 3).index_select(0, index.reshape(-1))
-        block = to_unit(block).reshape(*index.shape, 3)  # [B, N, side + 1, side + 1, 3]
+        block = images.reshape(-1, channels).index_select(0, index.reshape(-1))
+        block = to_unit(block).reshape(*index.shape, channels)  # [B, N, side + 1, side + 1, C]
         block = torch.lerp(block[..., :-1, :], block[..., 1:, :], (x - x0)[..., None, None, None])
         block = torch.lerp(block[..., :-1, :, :], block[..., 1:, :, :], (y - y0)[..., None, None, None])
-        return block.movedim(-1, -3).flatten(2)
+        block = block.movedim(-1, -3)
+        if channels == 3:
+            return block.flatten(2), None
+        own = block[..., 3, self.middle, self.middle]
+        depth = block[..., 3:, :, :] - own[..., None, None, None]
+        return torch.cat((block[..., :3, :, :], depth), dim=2).flatten(2), own
 
     def places(self, frames: int) -> Tensor:
         """Embeddings of place and time of the memory tokens of `frames` frames: [M, width], last 0."""
@@ -80,24 +88,31 @@ class QueryEmbedding(nn.Module):
         return F.pad(F.layer_norm(both, both.shape[-1:]), (0, 0, 0, 1))
 
     def forward(
-        self, queries: Queries, images: Tensor, input_size: tuple[int, int], path: Tensor | None = None
+        self, queries: Queries, patches: Tensor, input_size: tuple[int, int], path: Tensor | None = None
     ) -> Tensor:
-        """Queries [B, N] and the images to cut patches from [B, T, H, W, 3] to tokens [B, N, width].
+        """Queries [B, N], their `patches` and the paths of `follow` to tokens [B, N, width].
 
         `input_size` is the encoder's (height, width): the unit of `corner_pixels`.
         """
-        patches = self.patches(images, queries.u, queries.v, queries.t_src)
         u, v = to_network(queries.u, queries.v, input_size, self.corner_pixels)
         token = self.uv_proj(self.fourier(u, v))
         token = token + self.t_src_embed(queries.t_src)
         token = token + self.t_tgt_embed(queries.t_tgt)
         token = token + self.t_cam_embed(queries.t_cam)
-        token = token + self.patch_proj[2](self.patch_proj[0](patches, gelu=True))
+        x = patches.to(self.patch_proj[0].weight.dtype)  # type: ignore[arg-type]
+        for layer in self.patch_proj:
+            x = layer(x)
+        token = token + x
         if path is not None and self.flow_proj is not None:
             own = F.pad(path, (0, 0, 0, self.frames - path.shape[2]))
             asked = torch.cat((own, at(path, queries.t_tgt), at(path, queries.t_cam)), dim=2)
             token = token + self.flow_proj(scaled(asked.flatten(2)))
         return self.out_norm(token)
+
+
+def path_features(config: ModelConfig) -> int:
+    """Numbers that a query is told of its point's path."""
+    return (config.frames + 2) * (4 if config.pyramid else 3)
 
 
 def to_unit(colours: Tensor) -> Tensor:

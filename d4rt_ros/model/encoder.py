@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.flow import scaled
 from d4rt_ros.model.layers import SelfBlock
-from d4rt_ros.model.packed import Linear, Packed
+from d4rt_ros.model.pyramid import Pyramid
 
 FLOW_CELLS = 2  # of a token's flow, each way
 
@@ -42,9 +42,11 @@ class Encoder(nn.Module):
         """Build for `config`."""
         super().__init__()
         self.patch_embed = nn.Conv3d(3, config.vit_width, config.patch, config.patch)
-        self.project = Packed()
         cells = config.patch[0] * FLOW_CELLS**2
-        self.flow_embed = Linear(cells * config.frames * 3, config.vit_width) if config.flow else None
+        self.flow_embed = nn.Linear(cells * config.frames * 3, config.vit_width) if config.flow else None
+        self.pyramid = None
+        if config.pyramid:
+            self.pyramid = Pyramid(config.pyramid, config.vit_width, config.patch[0], config.flow)
         self.blocks = nn.ModuleList(
             SelfBlock(config.vit_width, config.vit_heads, config.vit_hidden) for _ in range(config.vit_depth)
         )
@@ -74,7 +76,8 @@ class Encoder(nn.Module):
         x = video.reshape(b, frames // t, t, channels, height // h, h, width // w, w)
         x = x.permute(0, 1, 4, 6, 3, 2, 5, 7)  # B, slot, row, column, then channel, t, h, w as in the kernel
         x = x.reshape(b, -1, channels * t * h * w)
-        tokens = self.project(x, self.patch_embed.weight.flatten(1), cast("Tensor", self.patch_embed.bias))
+        weight, bias = self.patch_embed.weight.flatten(1), cast("Tensor", self.patch_embed.bias)
+        tokens = F.linear(x.to(weight.dtype), weight, bias)
         return tokens, (height // h) * (width // w)
 
     def embed_flow(self, paths: Tensor) -> Tensor:
@@ -86,13 +89,22 @@ class Encoder(nn.Module):
         x = F.adaptive_avg_pool2d(x, (rows * FLOW_CELLS, columns * FLOW_CELLS))
         x = x.reshape(b, frames // t, t, frames, 3, rows, FLOW_CELLS, columns, FLOW_CELLS)
         x = F.pad(x.permute(0, 1, 5, 7, 2, 6, 8, 4, 3), (0, self.frames - frames))
-        return self.flow_embed(scaled(x.reshape(b, -1, self.flow_embed.in_features)))
+        x = scaled(x.reshape(b, -1, self.flow_embed.in_features))
+        return self.flow_embed(x.to(self.flow_embed.weight.dtype))
 
-    def forward(self, video: Tensor, aspect_token: Tensor, paths: Tensor | None) -> Tensor:
-        """Video [B, T, 3, H, W] in 0..1 and aspect token [B, 1, width] to memory [B, tokens + 1, width]."""
+    def forward(
+        self, video: Tensor, aspect_token: Tensor, paths: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Video [B, T, 3, H, W] in 0..1 and aspect token [B, 1, width] to memory [B, tokens + 1, width].
+
+        Also returns the pyramid's log depth [B, T, H, W], if there is one.
+        """
         x, per_slot = self.embed(video)
         if paths is not None:
             x = x + self.embed_flow(paths)
+        if self.pyramid is not None:
+            quarter, eighth, told = self.pyramid.down(video, paths)
+            x = x + told
         x = torch.cat((x + self.position[: x.shape[1]], aspect_token.to(torch.float32)), dim=1)
         for index, block in enumerate(self.blocks):
             if index % 2:
@@ -100,4 +112,5 @@ class Encoder(nn.Module):
             else:  # frame-local: the aspect-ratio token sits these out
                 local = block(x[:, :-1].reshape(-1, per_slot, x.shape[-1]))
                 x = torch.cat((local.reshape(x.shape[0], -1, x.shape[-1]), x[:, -1:]), dim=1)
-        return self.final_norm(x)
+        x = self.final_norm(x)
+        return x, None if self.pyramid is None else self.pyramid.depth(quarter, eighth, x[:, :-1])

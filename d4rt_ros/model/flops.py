@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 
 from d4rt_ros.model.config import ModelConfig
+from d4rt_ros.model.embedding import path_features
 from d4rt_ros.model.encoder import FLOW_CELLS
 from d4rt_ros.model.network import HEADS
+from d4rt_ros.model.pyramid import FLOWS
 
 
 def encode_flops(config: ModelConfig, frames: int | None = None) -> int:
@@ -30,9 +32,23 @@ def vit_flops(config: ModelConfig, frames: int | None = None) -> int:
     total += 2 * (tokens + 1) * width * config.dec_width
     if config.flow:
         total += 2 * tokens * config.patch[0] * FLOW_CELLS**2 * config.frames * 3 * width
+    if config.pyramid:
+        total += pyramid_flops(config, frames)
     if config.anchored:
         total += 2 * (tokens // slots) * _uv_features(config) * config.dec_width
     return total + 2 * width * (1 + width)
+
+
+def pyramid_flops(config: ModelConfig, frames: int | None = None) -> int:
+    """Operations of the convolutions beside the transformer."""
+    slots, tokens = _tokens(config, frames)
+    pixels = slots * config.patch[0] * math.prod(config.image_size)
+    half, quarter, eighth = (config.pyramid * step for step in (1, 2, 4))
+    kernels = 9 * 5 * half / 4 + 9 * half * quarter / 16 + 9 * quarter * eighth / 64
+    kernels += 9 * 6 * quarter**2 / 16 + 9 * 6 * eighth**2 / 64 + 4 * eighth * quarter / 64 + quarter
+    if config.flow:
+        kernels += 9 * FLOWS * quarter / 16
+    return round(2 * pixels * kernels) + 4 * tokens * config.patch[0] * eighth * config.vit_width
 
 
 def keys_values_flops(config: ModelConfig, frames: int | None = None) -> int:
@@ -46,8 +62,9 @@ def query_flops(config: ModelConfig, frames: int | None = None) -> int:
     _, tokens = _tokens(config, frames)
     width = config.dec_width
     block = 2 * width * (2 * width + 2 * config.dec_hidden) + 4 * (tokens + 1) * width
-    flow = (config.frames + 2) * 3 if config.flow else 0
-    embed = 2 * width * (_uv_features(config) + flow + 3 * config.rgb_patch**2 + width)
+    flow = path_features(config) if config.flow else 0
+    channels = 4 if config.pyramid else 3
+    embed = 2 * width * (_uv_features(config) + flow + channels * config.rgb_patch**2 + width)
     return embed + config.dec_depth * block + 2 * width * sum(HEADS.values())
 
 

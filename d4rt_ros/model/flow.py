@@ -69,8 +69,23 @@ def _chain(forth: Tensor, back: Tensor) -> Tensor:
     return torch.stack((*way.unbind(3), missed), dim=-1).permute(0, 1, 3, 4, 2, 5).contiguous()
 
 
+def with_depth(paths: Tensor, log_depth: Tensor) -> Tensor:
+    """Add to paths [B, T, h, w, T, 3] how much deeper than its cell they end in `log_depth` [B, T, H, W]."""
+    b, frames, h, w = paths.shape[:4]
+    ends = (paths[..., :2] + _centres(paths[0, 0, :, :, 0, 0]).permute(1, 2, 0)[..., None, :]).movedim(4, 1)
+    found = F.grid_sample(
+        log_depth.flatten(0, 1)[:, None],
+        ends.reshape(b * frames, frames * h, w, 2) * 2 - 1,
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    ).reshape(b, frames, frames, h, w)  # [b, j, i]: of cells of i, in j
+    own = found.diagonal(dim1=1, dim2=2).movedim(-1, 1)
+    return torch.cat((paths, (found - own[:, None]).permute(0, 2, 3, 4, 1)[..., None]), dim=-1)
+
+
 def follow(paths: Tensor, queries: Queries) -> Tensor:
-    """Paths of the points (u, v) of frames t_src, [B, N]: [B, N, T, 3], as in `flow_paths`."""
+    """Paths of the points (u, v) of frames t_src, [B, N]: [B, N, T, C], as in `flow_paths`."""
     b, frames, h, w = paths.shape[:4]
     x = (queries.u * w - 0.5).clamp(0, w - 1)
     y = (queries.v * h - 0.5).clamp(0, h - 1)
@@ -83,12 +98,12 @@ def follow(paths: Tensor, queries: Queries) -> Tensor:
     block = paths.flatten(0, 3).flatten(1).index_select(0, index.flatten()).unflatten(0, index.shape)
     block = torch.lerp(block[..., 0, :, :], block[..., 1, :, :], (y - y0)[..., None, None])
     block = torch.lerp(block[..., 0, :], block[..., 1, :], (x - x0)[..., None])
-    return block.unflatten(-1, (-1, 3))
+    return block.unflatten(-1, (frames, -1))
 
 
 def at(path: Tensor, time: Tensor) -> Tensor:
-    """Paths [B, N, T, 3] at times [B, N]: [B, N, 1, 3]."""
-    return path.gather(2, time[..., None, None].expand(-1, -1, 1, 3))
+    """Paths [B, N, T, C] at times [B, N]: [B, N, 1, C]."""
+    return path.gather(2, time[..., None, None].expand(-1, -1, 1, path.shape[-1]))
 
 
 def scaled(paths: Tensor) -> Tensor:
@@ -99,7 +114,8 @@ def scaled(paths: Tensor) -> Tensor:
 def _centres(maps: Tensor) -> Tensor:
     """(u, v) of the middles of cells, [2, h, w]."""
     h, w = maps.shape[-2:]
-    v, u = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
+    axes = ((torch.arange(n, device=maps.device) + 0.5) / n for n in (h, w))
+    v, u = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((u, v))
 
 
@@ -115,6 +131,7 @@ def _look(maps: Tensor, at: Tensor) -> Tensor:
 def _flows(images: np.ndarray) -> list[np.ndarray]:
     """Flows between neighbours of grey images [T, H, W], each [h, w, 2] in image widths and heights."""
     if not hasattr(_local, "dis"):  # it keeps buffers, so there is one a thread
+        cv2.setNumThreads(1)  # OpenCV's threads and torch's wait for each other: twice the time together
         _local.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
         _local.dis.setFinestScale(0)
         _local.dis.setPatchSize(8)

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from d4rt_ros.model.packed import Linear, Packed
-
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention over split heads [B, heads, N, d] by the fastest way for where the tensors lie."""
@@ -29,12 +27,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         """`width` channels in `heads` heads."""
         super().__init__()
-        self.heads = heads
+        self.width, self.heads = width, heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = Linear(width, width)
-        self.project_all = Packed()
-        self.project_query, self.project_memory = Packed(last=width), Packed(first=width)
+        self.out_proj = nn.Linear(width, width)
 
     def split(self, x: Tensor) -> Tensor:
         """[B, N, width] to [B, heads, N, width / heads]."""
@@ -47,18 +43,23 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Self-attention over [B, N, width]."""
-        q, k, v = self.project_all(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        q, k, v = self._project(x).chunk(3, dim=-1)
         return self.attend(self.split(q), self.split(k), self.split(v))
 
     def query(self, x: Tensor) -> Tensor:
         """Project [B, N, width] to split queries."""
-        return self.split(self.project_query(x, self.in_proj_weight, self.in_proj_bias))
+        return self.split(self._project(x, last=self.width))
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Project a memory [B, M, width] to split keys and values, each [B, heads, M, width / heads]."""
-        k, v = self.project_memory(memory, self.in_proj_weight, self.in_proj_bias).chunk(2, dim=-1)
+        k, v = self._project(memory, first=self.width).chunk(2, dim=-1)
         # Contiguous: read again by every decode, so the copy is paid once.
         return self.split(k).contiguous(), self.split(v).contiguous()
+
+    def _project(self, x: Tensor, first: int | None = None, last: int | None = None) -> Tensor:
+        """Rows `first` up to `last` of the fused projection, of x [..., width] in the weight's precision."""
+        rows = slice(first, last)
+        return F.linear(x.to(self.in_proj_weight.dtype), self.in_proj_weight[rows], self.in_proj_bias[rows])
 
 
 class FeedForward(nn.Sequential):
@@ -67,12 +68,12 @@ class FeedForward(nn.Sequential):
     def __init__(self, width: int, hidden: int) -> None:
         """`width` in and out, `hidden` between."""
         super().__init__(
-            Linear(width, hidden), nn.Identity(), nn.Identity(), Linear(hidden, width), nn.Identity()
+            nn.Linear(width, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, width), nn.Identity()
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] to [..., width]."""
-        return self[3](self[0](x, gelu=True))
+        return super().forward(x.to(next(self.parameters()).dtype))
 
 
 class SelfBlock(nn.Module):

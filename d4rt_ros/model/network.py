@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.embedding import QueryEmbedding
 from d4rt_ros.model.encoder import Encoder
-from d4rt_ros.model.flow import at, flow_paths, follow
+from d4rt_ros.model.flow import at, flow_paths, follow, with_depth
 from d4rt_ros.model.graphs import DecodeGraphs
 from d4rt_ros.model.layers import Attention, CrossBlock, SelfBlock
-from d4rt_ros.model.packed import Linear
+from d4rt_ros.model.pyramid import Conv
 from d4rt_ros.model.queries import Queries
 from d4rt_ros.model.scene import Scene
+from d4rt_ros.model.traced import Traced
 
 HEADS = {"xyz": 3, "uv": 2, "visibility": 1, "displacement": 3, "normal": 3, "confidence": 1}
 
@@ -61,6 +63,24 @@ class Heads(nn.Module):
         return {name: output.squeeze(-1) for name, output in zip(HEADS, outputs)}
 
 
+class Encoded(NamedTuple):
+    """What the encoder makes of B windows of T frames.
+
+    memory: [B, tokens + 1, dec_width]. paths: where optical flow leads, as `flow_paths` and `with_depth` say.
+    log_depth: the pyramid's guess [B, T, H, W]. None where the network has no such part.
+    """
+
+    memory: Tensor
+    paths: Tensor | None
+    log_depth: Tensor | None
+
+    def colours(self, images: Tensor) -> Tensor:
+        """What patches are cut from: images [B, T, h, w, 3], with log depth as a fourth channel if known."""
+        if self.log_depth is None:
+            return images
+        return torch.cat((images, self.log_depth[..., None]), dim=-1)
+
+
 class D4RT(nn.Module):
     """The network. `encode` a window once, then ask its `Scene`; `forward` is for training."""
 
@@ -72,30 +92,36 @@ class D4RT(nn.Module):
         self.aspect_ratio_proj = nn.Sequential(
             nn.Linear(1, config.vit_width), nn.GELU(), nn.Linear(config.vit_width, config.vit_width)
         )
-        self.memory_proj = Linear(config.vit_width, config.dec_width)
+        self.memory_proj = nn.Linear(config.vit_width, config.dec_width)
         self.query_embedder = QueryEmbedding(config)
         self.decoder = Decoder(config)
         self.heads = Heads(config.dec_width)
-        self.graphs = DecodeGraphs(self.answer)
+        self._forget_runs()
         self.apply(_initialise)
         if config.anchored:  # a query attends to its own place and time before anything is learnt
             for block in self.decoder.blocks:
                 weight = cast("CrossBlock", block).cross_attn.in_proj_weight.data
                 weight[config.dec_width : 2 * config.dec_width] = weight[: config.dec_width]
 
-    def paths(self, video: Tensor) -> Tensor | None:
-        """Where optical flow leads in video [B, T, 3, H, W], float 0..1, if the network wants it."""
-        return flow_paths(video) if self.config.flow else None
+    def encoded(self, video: Tensor, aspect_ratio: Tensor) -> Encoded:
+        """Encode video [B, T, 3, H, W], float 0..1 at the input size, and width / height [B]."""
+        paths = flow_paths(video) if self.config.flow else None
+        traced = video.device.type == "cpu" and torch.is_inference_mode_enabled()
+        found = iter((self._encoding if traced else self._encode)(video, aspect_ratio, paths))
+        return Encoded(
+            next(found), None if paths is None else next(found), next(found) if self.config.pyramid else None
+        )
 
-    def memory(self, video: Tensor, aspect_ratio: Tensor, paths: Tensor | None = None) -> Tensor:
-        """Encode video [B, T, 3, H, W], float 0..1 at the input size, and width / height [B].
-
-        Returns the memory [B, tokens + 1, dec_width].
-        """
+    def _encode(self, video: Tensor, aspect_ratio: Tensor, paths: Tensor | None) -> tuple[Tensor, ...]:
+        """Memory, then paths and log depth where the network has them."""
         aspect = self.aspect_ratio_proj(aspect_ratio.reshape(-1, 1, 1).to(torch.float32))
-        memory = self.encoder(video, aspect, paths)
-        memory = self.memory_proj(memory)
-        return memory + self.query_embedder.places(video.shape[1]) if self.config.anchored else memory
+        tokens, log_depth = self.encoder(video, aspect, paths)
+        memory = self.memory_proj(tokens.to(self.precision))
+        if self.config.anchored:
+            memory = memory + self.query_embedder.places(video.shape[1])
+        if paths is not None and log_depth is not None:
+            paths = with_depth(paths, log_depth)
+        return tuple(part for part in (memory, paths, log_depth) if part is not None)
 
     def answer(
         self,
@@ -104,11 +130,50 @@ class D4RT(nn.Module):
         memory: list[tuple[Tensor, Tensor]],
         paths: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Raw outputs for queries [B, N], given images [B, T, H, W, 3] and `Decoder.keys_values`."""
+        """Raw outputs for queries [B, N], given `Encoded.colours`, `Decoder.keys_values` and paths."""
         path = None if paths is None else follow(paths, queries)
-        x = self.query_embedder(queries, images, self.config.image_size, path)
+        patches, own_depth = self.query_embedder.patches(images, queries.u, queries.v, queries.t_src)
+        x = self.query_embedder(queries, patches, self.config.image_size, path)
         raw = self.heads(self.decoder(x, memory).to(torch.float32))
-        return from_pixel(raw, queries, path) if self.config.relative else raw
+        return from_pixel(raw, queries, path, own_depth) if self.config.relative else raw
+
+    def _answer(
+        self, u: Tensor, v: Tensor, source: Tensor, target: Tensor, camera: Tensor, images: Tensor,
+        paths: Tensor | None, *memory: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """`answer` from tensors to tensors, in the order of HEADS."""
+        pairs = list(zip(memory[::2], memory[1::2]))
+        raw = self.answer(Queries(u, v, source, target, camera), images, pairs, paths)
+        return tuple(raw[name] for name in HEADS)
+
+    def answer_quickly(
+        self,
+        queries: Queries,
+        images: Tensor,
+        memory: list[tuple[Tensor, Tensor]],
+        paths: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """`answer` for inference: by CUDA graphs for one window on a GPU, by a trace on a CPU."""
+        if images.device.type == "cuda":
+            graphs = queries.shape[0] == 1 and queries.shape[1] > 0
+            return (self.graphs if graphs else self.answer)(queries, images, memory, paths)
+        asked = (getattr(queries, field.name) for field in fields(queries))
+        flat = (part for pair in memory for part in pair)
+        return dict(zip(HEADS, self._answering(*asked, images, paths, *flat)))
+
+    def _forget_runs(self) -> None:
+        """Make graphs and traces anew: they hold weights as these were when they were made."""
+        self.graphs = DecodeGraphs(self.answer)
+        self._encoding, self._answering = Traced(self._encode), Traced(self._answer, free=5)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> D4RT:
+        self._forget_runs()
+        return super()._apply(fn, recurse)
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """See torch.nn.Module; weights that are changed in another way must not have been used before."""
+        self._forget_runs()
+        return super().load_state_dict(*args, **options)
 
     def forward(
         self, video: Tensor, aspect_ratio: Tensor, queries: Queries, images: Tensor | None = None
@@ -116,12 +181,13 @@ class D4RT(nn.Module):
         """Train: raw outputs of the six heads [B, N, ...] for queries [B, N].
 
         video [B, T, 3, H, W] is float in 0..1 at the input size; `images`, if given, is the same video at
-        another resolution, for the colour patches.
+        another resolution, for the colour patches (not with a pyramid). With a pyramid its "log_depth"
+        [B, T, H, W] comes too.
         """
-        paths = self.paths(video)
-        memory = self.decoder.keys_values(self.memory(video, aspect_ratio, paths))
-        images = (video if images is None else images).movedim(-3, -1)
-        return self.answer(queries, images, memory, paths)
+        encoded = self.encoded(video, aspect_ratio)
+        colours = encoded.colours((video if images is None else images).movedim(-3, -1))
+        raw = self.answer(queries, colours, self.decoder.keys_values(encoded.memory), encoded.paths)
+        return raw if encoded.log_depth is None else {**raw, "log_depth": encoded.log_depth}
 
     @property
     def device(self) -> torch.device:
@@ -136,15 +202,15 @@ class D4RT(nn.Module):
     def set_precision(self, dtype: torch.dtype) -> D4RT:
         """Run matrix products in `dtype`; norms, residuals, Fourier features and read-outs stay float32."""
         self.to(torch.float32)
-        self.graphs = DecodeGraphs(self.answer)  # captured ones read the weights where they were
         for module in (self.encoder, self.memory_proj, self.query_embedder.patch_proj, self.decoder):
             for part in module.modules():
-                if isinstance(part, (nn.Linear, nn.Conv3d, Attention)):
+                if isinstance(part, (nn.Linear, nn.Conv3d, Attention, Conv)):
                     part.to(dtype)
         return self
 
     def compile(self) -> D4RT:  # type: ignore[override]
         """Compile the blocks with torch.compile, when they first run; each kind of block once."""
+        self._forget_runs()
         for block in (*self.encoder.blocks, *self.decoder.blocks):
             block.compile()
         return self
@@ -165,17 +231,22 @@ class D4RT(nn.Module):
         return Scene.encode(self, video, stamps, aspect_ratio)
 
 
-def from_pixel(raw: dict[str, Tensor], queries: Queries, path: Tensor | None) -> dict[str, Tensor]:
-    """Read uv as an offset from the query's own (u, v), and xyz as a ray near the pixel's own times a depth.
+def from_pixel(
+    raw: dict[str, Tensor], queries: Queries, path: Tensor | None, log_depth: Tensor | None
+) -> dict[str, Tensor]:
+    """Read uv as an offset from where flow leads, and xyz as a ray near that pixel's own times a depth.
 
-    Depth is an exponential, so always in front of the camera; the ray is that of a lens of 70 degrees plus an
-    offset.
+    Without `path` [B, N, T, C] flow leads nowhere. Depth is an exponential, so always in front of the camera,
+    and begins at `log_depth` [B, N] if given; the ray is that of a lens of 70 degrees plus an offset.
     """
     there = seen = torch.stack((queries.u, queries.v), dim=-1)
     if path is not None:
         there = there + at(path, queries.t_tgt)[:, :, 0, :2]
         seen = seen + at(path, queries.t_cam)[:, :, 0, :2]
-    depth = raw["xyz"][..., 2:].clamp(-8, 8).exp()
+    logarithm = raw["xyz"][..., 2:]
+    if log_depth is not None:
+        logarithm = logarithm + log_depth[..., None]
+    depth = logarithm.clamp(-8, 8).exp()
     ray = raw["xyz"][..., :2] + 1.4 * (seen - 0.5)
     return {**raw, "uv": raw["uv"] + there, "xyz": torch.cat((ray * depth, depth), dim=-1)}
 

@@ -28,9 +28,9 @@ CHUNK_CUDA = COUNTS[-1]
 class Scene:
     """The frames of a window and the decoder's keys and values of them.
 
-    frames: [T, 3, H, W] uint8 as given, or [B, T, 3, H, W] for a batch of windows. images: what colour
-    patches are cut from, [B, T, h, w, 3], float in 0..1 or uint8. memory: keys and values
-    [B, heads, tokens, d] of every decoder block. paths: where optical flow leads (`flow_paths`), if the
+    frames: [T, 3, H, W] uint8 as given, or [B, T, 3, H, W] for a batch of windows. images: what
+    patches are cut from, [B, T, h, w, C] (see `QueryEmbedding.patches`). memory: keys and values
+    [B, heads, tokens, d] of every decoder block. paths: where optical flow leads, if the
     network wants it. Index a batch (`scene[b]`) to get the scene of one window.
     """
 
@@ -65,13 +65,14 @@ class Scene:
             aspect_ratio = batch.shape[-1] / batch.shape[-2]
         aspect = torch.as_tensor(aspect_ratio, dtype=torch.float32, device=model.device)
         aspect = aspect.expand(batch.shape[0])
-        paths = model.paths(small)
-        memory = model.decoder.keys_values(model.memory(small, aspect, paths))
+        encoded = model.encoded(small, aspect)
+        memory = model.decoder.keys_values(encoded.memory)
         larger = batch.shape[-2] > config.image_size[0] and batch.shape[-1] > config.image_size[1]
         images = original if config.original_patches and larger else small
-        images = images.movedim(-3, -1).contiguous()  # a pixel's colours together: patches are cut by pixel
+        # a pixel's colours together: patches are cut by pixel
+        images = encoded.colours(images.movedim(-3, -1)).contiguous()
         kept = video if video.dtype == torch.uint8 else (video * 255).round().to(torch.uint8)
-        return Scene(model, kept, stamps, images, memory, paths)
+        return Scene(model, kept, stamps, images, memory, encoded.paths)
 
     @property
     def num_frames(self) -> int:
@@ -145,9 +146,7 @@ class Scene:
         return joined if self.batched else {name: value[0] for name, value in joined.items()}
 
     def _answer(self, queries: Queries) -> dict[str, Tensor]:
-        graphs = self.device.type == "cuda" and not self.batched and queries.shape[1] > 0
-        answer = self.model.graphs if graphs else self.model.answer
-        return answer(queries, self.images, self.memory, self.paths)
+        return self.model.answer_quickly(queries, self.images, self.memory, self.paths)
 
     def _chunks(self, queries: Queries) -> Iterator[Queries]:
         """Split along N so that the activations of one part fit."""

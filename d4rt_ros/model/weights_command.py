@@ -81,8 +81,6 @@ def compare(model: D4RT, path: Path) -> dict[str, float]:
     if "memory" in io:
         with torch.inference_mode():
             aspect = io.get("aspect_ratio", torch.ones(len(video)))
-            errors["memory"] = float(
-                (model.memory(video, aspect, model.paths(video)) - io["memory"]).abs().max()
-            )
+            errors["memory"] = float((model.encoded(video, aspect).memory - io["memory"]).abs().max())
     errors.update({name: float((raw[name] - wanted).abs().max()) for name, wanted in expected.items()})
     return errors

@@ -27,15 +27,20 @@ from d4rt_ros.training.sampling import sample_queries
 from d4rt_ros.training.truth import ClipBatch, Truth
 
 D = TypeVar("D", Queries, Truth)
+_PLAIN = ("video", "aspect_ratio", "depth")  # tensors of a batch
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a forward pass needs: video [B, T, 3, H, W] uint8, aspect ratio [B], queries, truth [B, N]."""
+    """What a step needs: video [B, T, 3, H, W] uint8, aspect ratio [B], queries and their truth [B, N].
+
+    depth: of every pixel [B, T, H, W], not finite where there is none.
+    """
 
     number: int
     video: Tensor
     aspect_ratio: Tensor
+    depth: Tensor
     queries: Queries
     truth: Truth
 
@@ -98,11 +103,14 @@ class Feed:
             del self._pool[past]
         clips = self._clips(chosen * workers + self._worker)
         asked = [self._ask(number, chunk, part) for chunk, part in zip(self._chunks, clips)]
-        videos, aspects, queries, truths = zip(*asked)
-        return Batch(number, torch.cat(videos), torch.cat(aspects), join(queries), join(truths))
+        videos, aspects, depths, queries, truths = zip(*asked)
+        video, aspect, depth = (torch.cat(parts) for parts in (videos, aspects, depths))
+        return Batch(number, video, aspect, depth, join(queries), join(truths))
 
-    def _ask(self, number: int, chunk: int, clips: ClipBatch) -> tuple[Tensor, Tensor, Queries, Truth]:
-        """Fresh colours and queries for one chunk: video, aspect ratio, queries, truth."""
+    def _ask(
+        self, number: int, chunk: int, clips: ClipBatch
+    ) -> tuple[Tensor, Tensor, Tensor, Queries, Truth]:
+        """Fresh colours and queries for one chunk: video, aspect ratio, depth, queries, truth."""
         recipe = self._recipe
         rows = range(chunk * recipe.feed.chunk, (chunk + 1) * recipe.feed.chunk)
         generators = [torch.Generator().manual_seed(_seed(recipe.seed, 4, number, row)) for row in rows]
@@ -112,7 +120,7 @@ class Feed:
         near = recipe.sampling.near_share(number // recipe.optimiser.accumulate)
         queries = sample_queries(clips, recipe.sampling, near, generators)
         video = [augment_colour(v, recipe.augment, g) for v, g in zip(clips.video, generators)]
-        return torch.stack(video), clips.aspect_ratio, queries, clips.answer(queries)
+        return torch.stack(video), clips.aspect_ratio, clips.depth, queries, clips.answer(queries)
 
 
 def join(parts: Sequence[D]) -> D:
@@ -124,7 +132,7 @@ def join(parts: Sequence[D]) -> D:
 def _pack(batch: Batch) -> dict[str, Any]:
     """As numpy, which crosses processes by value and leaves nothing in shared memory."""
     packed: dict[str, Any] = {"number": batch.number}
-    packed |= {"video": batch.video.numpy(), "aspect_ratio": batch.aspect_ratio.numpy()}
+    packed |= {name: getattr(batch, name).numpy() for name in _PLAIN}
     for part in ("queries", "truth"):
         value = getattr(batch, part)
         packed[part] = [getattr(value, f.name).contiguous().numpy() for f in fields(value)]
@@ -134,8 +142,7 @@ def _pack(batch: Batch) -> dict[str, Any]:
 def _unpack(packed: dict[str, Any]) -> Batch:
     return Batch(
         number=packed["number"],
-        video=torch.from_numpy(packed["video"]),
-        aspect_ratio=torch.from_numpy(packed["aspect_ratio"]),
+        **{name: torch.from_numpy(packed[name]) for name in _PLAIN},
         queries=Queries(*map(torch.from_numpy, packed["queries"])),
         truth=Truth(*map(torch.from_numpy, packed["truth"])),
     )

@@ -31,6 +31,7 @@ class LossWeights:
     normal: float = 0.5
     confidence: float = 0.2
     log_depth: float = 0.0  # per-clip scale-invariant log depth: keeps depth variance from collapsing
+    map: float = 0.0  # the same of every pixel of the pyramid's guess, for networks that have one
 
 
 def signed_log(x: Tensor) -> Tensor:
@@ -65,19 +66,36 @@ def log_depth_error(z: Tensor, z_true: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((difference - middle).abs(), mask)
 
 
+def map_error(log_depth: Tensor, depth: Tensor) -> Tensor:
+    """Mean |log z - log z_true - their median difference| of maps [B, T, H, W] for every clip [B].
+
+    Pixels without a finite true depth above 0 are left out.
+    """
+    known = (torch.isfinite(depth) & (depth > 0)).flatten(1)
+    difference = log_depth.flatten(1) - torch.where(known, depth.flatten(1), 1.0).log()
+    middle = torch.nanmedian(torch.where(known, difference.detach(), torch.nan), dim=-1, keepdim=True).values
+    return masked_mean((difference - middle.nan_to_num(0.0)).abs(), known)
+
+
 _LOG_SMALL = float(torch.tensor(_SMALL_DEPTH).log())
 
 
 def d4rt_loss(
-    raw: Mapping[str, Tensor], truth: Truth, weights: LossWeights, *, confidence_active: bool = True
+    raw: Mapping[str, Tensor],
+    truth: Truth,
+    weights: LossWeights,
+    depth: Tensor | None = None,
+    *,
+    confidence_active: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of all terms, and every term by name (detached, unweighted).
 
     Args:
         raw: what `D4RT.forward` returns for queries [B, N]: xyz, uv, visibility (logit), displacement,
-            normal, confidence (logit).
+            normal, confidence (logit); log_depth [B, T, H, W] where there is a pyramid.
         truth: the answers [B, N].
         weights: of the terms.
+        depth: true depth of every pixel [B, T, H, W], not finite where unknown; needed for the term `map`.
         confidence_active: False holds c at 1 in the xyz term, for the first part of a run: with it on from
             the start the network lowers c instead of the error. The head itself learns from the error all the
             same.
@@ -112,6 +130,8 @@ def d4rt_loss(
     true_normal = torch.where(truth.normal_valid[..., None], truth.normal, 0.0)
     cosine = F.cosine_similarity(raw["normal"], true_normal, dim=-1, eps=1e-4)
     terms["normal"] = masked_mean(1 - cosine, truth.normal_valid)
+    if "log_depth" in raw and depth is not None:
+        terms["map"] = map_error(raw["log_depth"], depth)
 
     total = sum(getattr(weights, name) * term.mean() for name, term in terms.items())
     report = {name: term.detach().mean() for name, term in terms.items()}

@@ -26,14 +26,15 @@ class ProceduralSource:
         """Prepare scenes.
 
         `motion` is the range from which the factor on all speeds is drawn for every batch, log-uniform;
-        `options` are fields of `SceneRecipe`. Raises TypeError or ValueError if one does not exist or fit.
+        `options` are fields of `SceneRecipe`: `frames` makes clips shorter than the model's windows. Raises
+        TypeError or ValueError if one does not exist or fit.
         """
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
         low, high = motion
         if not 0 < low <= high:
             raise ValueError(f"motion is {motion}, must be two positive numbers, the lower one first")
         self._motion = (low, high)
-        self._scenes = _scenes(SceneRecipe(frames=model.frames, size=model.image_size, **options))
+        self._scenes = _scenes(SceneRecipe(**{"frames": model.frames, "size": model.image_size, **options}))
 
     def make(self, seeds: list[int]) -> ClipBatch:
         """A batch of len(seeds) clips; the first seed stands for all."""

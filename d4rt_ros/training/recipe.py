@@ -88,6 +88,7 @@ class Recipe:
 
     model: ModelConfig
     start_from: str = ""  # weights to begin with: a file or folder that `load_model` reads
+    only: str = ""  # train the parameters whose names begin so, and leave the others as they are
     seed: int = 0
     steps: int = 10_000
     precision: str = "bfloat16"  # or float32

@@ -38,6 +38,10 @@ class Trainer:
         self.recipe, self.device, self.rank, self.world = recipe, device, rank, world
         torch.manual_seed(recipe.seed)
         self.model = _build_model(recipe).to(device).train()
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.startswith(recipe.only))
+        if not any(p.requires_grad for p in self.model.parameters()):
+            raise ValueError(f"only is {recipe.only!r}: no parameter's name begins so")
         self.optimisers = build_optimisers(self.model, recipe.optimiser)
         self.mean = RunningMean(self.model, recipe.optimiser.ema)
         self.step, self.seconds, self.skipped, self._failed = 0, 0.0, 0, 0
@@ -67,7 +71,11 @@ class Trainer:
         with self._autocast():
             raw = self._forward(video, batch.aspect_ratio.to(self.device), batch.queries.to(self.device))
         loss, terms = d4rt_loss(
-            raw, batch.truth.to(self.device), self.recipe.losses, confidence_active=confidence_active
+            raw,
+            batch.truth.to(self.device),
+            self.recipe.losses,
+            batch.depth.to(self.device),
+            confidence_active=confidence_active,
         )
         (loss / self.recipe.optimiser.accumulate).backward()
         return {"loss": loss.detach(), **terms}

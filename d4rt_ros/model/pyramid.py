@@ -1,0 +1,107 @@
+"""Convolutions beside the transformer: a first guess of every pixel's depth, and finer tokens.
+
+Not part of the paper. On the same scenes a few convolutions learn depth in minutes where a small transformer
+needs days, so the built-in network has both: down to the tokens' grid before the transformer, and up again
+after it, to a log depth from which the answers start.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from d4rt_ros.model.flow import scaled
+
+FLOWS = 12  # numbers that a cell is told of flow: to the frame before, after, first and last
+_GUESS = 4  # pixels a cell of the level that depth is read from
+
+
+class Conv(nn.Module):
+    """A convolution with bias; its kernel is a matrix [out, side * side * in], which Muon can train."""
+
+    def __init__(self, inputs: int, outputs: int, side: int = 3, stride: int = 1, zero: bool = False) -> None:
+        """`side` x `side` pixels; `zero`: begin by adding nothing."""
+        super().__init__()
+        size = side * side * inputs
+        self.weight = nn.Parameter(torch.randn(outputs, size) * (0.0 if zero else (2 / size) ** 0.5))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.side, self.stride = side, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] in any precision to [N, out, H / stride, W / stride] in the weight's."""
+        kernel = self.weight.unflatten(1, (self.side, self.side, -1)).permute(0, 3, 1, 2)
+        return F.conv2d(x.to(kernel.dtype), kernel, self.bias, self.stride, self.side // 2)
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a way round them; begins as nothing but that way, so it needs no norm."""
+
+    def __init__(self, width: int) -> None:
+        """`width` channels."""
+        super().__init__()
+        self.first, self.second = Conv(width, width), Conv(width, width, zero=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, width, H, W] to the same."""
+        return self.second(self.first(x).relu_()).add_(x).relu_()
+
+
+class Pyramid(nn.Module):
+    """Frames down to tokens, and tokens up to depth."""
+
+    def __init__(self, width: int, token_width: int, slot: int, flow: bool) -> None:
+        """`width` channels at half of the size, two and four times as many below; `slot` frames a token."""
+        super().__init__()
+        half, quarter, eighth = width, 2 * width, 4 * width
+        self.stem = Conv(5, half, stride=2)
+        self.quarter = Conv(half, quarter, stride=2)
+        self.flow_quarter = Conv(FLOWS, quarter) if flow else None
+        self.quarter_blocks = nn.Sequential(Residual(quarter), Residual(quarter))
+        self.eighth = nn.Sequential(
+            Conv(quarter, eighth, stride=2), nn.ReLU(inplace=True), *(Residual(eighth) for _ in range(3))
+        )
+        self.to_tokens = nn.Linear(slot * eighth, token_width)
+        self.from_tokens = nn.Linear(token_width, slot * eighth)
+        self.up = Conv(eighth, 4 * quarter, side=1)
+        self.guess = nn.Sequential(Residual(quarter), Conv(quarter, _GUESS**2, side=1, zero=True))
+        self.slot = slot
+
+    def down(self, video: Tensor, paths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Video [B, T, 3, H, W] in 0..1 and paths of `flow_paths` to maps and tokens.
+
+        Returns maps [B * T, C, ...] at a quarter and an eighth of the size, and what the eighth tells the
+        tokens, [B, tokens, token_width].
+        """
+        b, frames, _, height, width = video.shape
+        axes = (torch.linspace(-1, 1, n, device=video.device) for n in (height, width))
+        v, u = torch.meshgrid(*axes, indexing="ij")
+        place = torch.stack((v, u)).expand(b * frames, -1, -1, -1)
+        x = torch.cat(((video.flatten(0, 1) - 0.45) * 4, place), dim=1)
+        x = self.quarter(self.stem(x.contiguous(memory_format=torch.channels_last)).relu_())
+        if paths is not None and self.flow_quarter is not None:
+            x = x.add_(self.flow_quarter(_flows(paths, (x.shape[-2], x.shape[-1]))))
+        quarter = self.quarter_blocks(x.relu_())
+        eighth = self.eighth(quarter)
+        cells = eighth.permute(0, 2, 3, 1).unflatten(0, (b, -1, self.slot))
+        return quarter, eighth, self.to_tokens(cells.movedim(2, 4).flatten(4).flatten(1, 3))
+
+    def depth(self, quarter: Tensor, eighth: Tensor, tokens: Tensor) -> Tensor:
+        """Maps of `down` and encoded tokens [B, tokens, token_width] to log depth [B, T, H, W], float32."""
+        rows, columns = eighth.shape[-2:]
+        told = self.from_tokens(tokens.to(self.from_tokens.weight.dtype))
+        told = told.unflatten(1, (-1, rows, columns)).unflatten(-1, (self.slot, -1))
+        told = told.permute(0, 1, 4, 5, 2, 3).flatten(0, 2)
+        x = F.pixel_shuffle(self.up((eighth + told).relu_()), 2)
+        guess = F.pixel_shuffle(self.guess((quarter + x).relu_()), _GUESS)
+        return guess.to(torch.float32).reshape(tokens.shape[0], -1, *guess.shape[-2:])
+
+
+def _flows(paths: Tensor, size: tuple[int, int]) -> Tensor:
+    """What every cell of every frame is told of flow, as a map of `size`: [B * T, FLOWS, h, w]."""
+    time = torch.arange(paths.shape[1], device=paths.device)
+    last = paths.shape[1] - 1
+    there = torch.stack((time - 1, time + 1, 0 * time, 0 * time + last), dim=1).clamp(0, last)
+    index = there[None, :, None, None, :, None].expand(len(paths), -1, *paths.shape[2:4], -1, 3)
+    ways = paths[..., :3].gather(4, index).flatten(-2).flatten(0, 1).permute(0, 3, 1, 2)
+    return F.adaptive_avg_pool2d(scaled(ways), size)

@@ -1,0 +1,159 @@
+"""The convolutions beside the transformer: what they see, where depth starts, and how they are trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from d4rt_ros.model import D4RT, ModelConfig, Queries
+from d4rt_ros.model.flow import with_depth
+from d4rt_ros.model.pixels import pixel_to_uv
+from d4rt_ros.model.pyramid import Conv, Pyramid
+from d4rt_ros.training.losses import map_error
+from d4rt_ros.training.recipe import recipe_from_dict
+from d4rt_ros.training.trainer import Trainer
+
+SMALL = ModelConfig(
+    vit_width=48, vit_heads=2, vit_depth=2, dec_width=32, dec_heads=2, dec_depth=2, pyramid=8, flow=False
+)
+
+
+def small_pyramid() -> Pyramid:
+    torch.manual_seed(0)
+    pyramid = Pyramid(8, token_width=12, slot=2, flow=True).eval().requires_grad_(False)
+    for module in pyramid.modules():
+        if isinstance(module, Conv):
+            nn.init.normal_(module.weight, std=0.1)  # nothing begins at zero here
+    return pyramid
+
+
+def test_a_token_is_told_of_its_own_frames() -> None:
+    pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 48)
+    _, _, told = pyramid.down(video, None)
+    assert told.shape == (1, 3 * 8 * 6, 12)
+    video[0, 3, :, :8, 40:] += 0.5
+    moved = (pyramid.down(video, None)[2] - told).abs().sum(-1).reshape(3, 8, 6)
+    assert moved[0].max() == moved[2].max() == 0
+    assert moved[1, :4, 3:].mean() > 4 * moved[1, 4:, :3].mean()  # most in the upper right
+
+
+def test_depth_of_a_frame_listens_to_its_own_tokens() -> None:
+    pyramid, video, tokens = small_pyramid(), torch.rand(1, 6, 3, 64, 48), torch.rand(1, 3 * 8 * 6, 12)
+    quarter, eighth, _ = pyramid.down(video, None)
+    before = pyramid.depth(quarter, eighth, tokens)
+    assert before.shape == (1, 6, 64, 48)
+    tokens[0, 2 * 48] += 5  # the upper left corner of the last slot
+    moved = (pyramid.depth(quarter, eighth, tokens) - before).abs()[0]
+    assert moved[:4].max() == 0
+    assert moved[4:, :16, :16].amax((1, 2)).min() > 0
+    assert moved[4:, 40:].max() == 0
+
+
+def test_flow_is_read_to_neighbours_and_ends() -> None:
+    pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 64)
+    paths = torch.zeros(1, 6, 16, 16, 6, 3)
+    before = pyramid.down(video, paths)[2].reshape(6 // 2, -1)
+    for there, slots in ((4, {1, 2}), (5, {0, 1, 2}), (0, {0, 1, 2}), (2, {0, 1})):
+        changed = paths.clone()
+        changed[..., there, 0] = 0.1
+        moved = (pyramid.down(video, changed)[2].reshape(3, -1) - before).abs().amax(-1) > 0
+        assert set(moved.nonzero()[:, 0].tolist()) == slots, there
+
+
+def with_known_guess(config: ModelConfig) -> tuple[D4RT, Tensor]:
+    """A network whose guess is the same pattern of 4 x 4 pixels everywhere and which adds nothing to it."""
+    torch.manual_seed(0)
+    model = D4RT(config).eval().requires_grad_(False)
+    assert model.encoder.pyramid is not None
+    pattern = torch.linspace(-1, 1, 16)
+    last = cast("Conv", model.encoder.pyramid.guess[1])
+    last.weight.zero_()
+    last.bias.copy_(pattern)
+    xyz = cast("nn.Linear", model.heads.xyz_head)
+    xyz.weight.zero_()
+    xyz.bias.zero_()
+    return model, pattern.reshape(4, 4).repeat(16, 16)
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_depth_starts_from_the_guess_at_the_query_s_pixel(flow: bool) -> None:
+    model, guess = with_known_guess(replace(SMALL, flow=flow))
+    scene = model.encode(torch.rand(8, 3, 64, 64))
+    columns, rows = torch.tensor([0, 13, 30, 63]), torch.tensor([0, 22, 7, 63])
+    u, v = pixel_to_uv(columns.float(), 64), pixel_to_uv(rows.float(), 64)
+    depth = scene.decode(Queries.make(u, v, 3, 5, 6)).xyz[:, 2]
+    torch.testing.assert_close(depth, guess[rows, columns].exp())
+    between = scene.decode(Queries.make(pixel_to_uv(torch.tensor([12.5]), 64), v[1:2], 3, 5, 6)).xyz[0, 2]
+    assert float(between) == pytest.approx(math.exp(float(guess[22, 12:14].mean())), rel=1e-5)
+
+
+def test_a_query_is_told_the_shape_round_it_but_not_the_scale() -> None:
+    model, _ = with_known_guess(SMALL)
+    scene = model.encode(torch.rand(8, 3, 64, 64))
+    u, v, t = (torch.full((1, 1), x) for x in (0.3, 0.4, 2))
+    patches, own = model.query_embedder.patches(scene.images, u, v, t.long())
+    deeper = scene.images + torch.tensor([0.0, 0.0, 0.0, 3.0])
+    again, own_again = model.query_embedder.patches(deeper, u, v, t.long())
+    torch.testing.assert_close(again, patches)
+    assert own is not None
+    assert own_again is not None
+    assert float(own_again - own) == pytest.approx(3.0, abs=1e-5)
+    assert float(patches.reshape(4, 9, 9)[3].std()) > 0.1
+
+
+def test_paths_tell_how_much_deeper_they_end() -> None:
+    paths = torch.zeros(2, 3, 4, 4, 3, 3)
+    paths[0, 0, :, :, 2, 0] = 0.25  # a cell to the right
+    depth = torch.zeros(2, 3, 8, 8)
+    depth[0, 2] = torch.arange(8.0)
+    depth[1, 1] = 5.0
+    deeper = with_depth(paths, depth)
+    assert deeper.shape == (2, 3, 4, 4, 3, 4)
+    assert torch.equal(deeper[..., :3], paths)
+    torch.testing.assert_close(deeper[0, 0, :, :3, 2, 3], torch.tensor([2.5, 4.5, 6.5]).expand(4, 3))
+    torch.testing.assert_close(deeper[0, 1, :, :, 2, 3], torch.tensor([0.5, 2.5, 4.5, 6.5]).expand(4, 4))
+    torch.testing.assert_close(deeper[1, 1, :, :, :, 3], torch.tensor([-5.0, 0.0, -5.0]).expand(4, 4, 3))
+
+
+def test_map_error_by_hand_and_at_any_scale() -> None:
+    depth = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, torch.nan, torch.inf]]]])
+    guess = torch.tensor([[[[0.0, 1.0, 2.0], [4.0, 9.0, -9.0]]]]) * math.log(2)
+    torch.testing.assert_close(map_error(guess, depth), torch.tensor([math.log(2) / 4]))
+    torch.testing.assert_close(map_error(guess + 3, depth), map_error(guess, depth))
+    assert map_error(guess, torch.full_like(depth, torch.nan)) == 0
+
+
+def one_step(**changes: object) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, float]]:
+    """Weights before and after one step of training, and what the step reports."""
+    model = {"vit_width": 32, "vit_heads": 2, "vit_depth": 2, "dec_width": 32, "dec_heads": 2, "dec_depth": 1}
+    values = {
+        "model": {**model, "pyramid": 4},
+        "precision": "float32",
+        "sources": [{"options": {"frames": 2}}],
+        "feed": {"batch": 2, "chunk": 2, "workers": 0},
+        "sampling": {"count": 16},
+        "losses": {"map": 1.0},
+        "optimiser": {"warmup": 0},
+    }
+    trainer = Trainer(recipe_from_dict({**values, **changes}), torch.device("cpu"))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    found = trainer.take_step()
+    return before, trainer.model.state_dict(), found
+
+
+def test_one_part_can_be_trained_on_short_clips() -> None:
+    before, after, found = one_step(only="encoder.pyramid.")
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith("encoder.pyramid.") for name in moved)
+    assert found["map"] > 0
+
+
+def test_an_unknown_part_is_refused() -> None:
+    with pytest.raises(ValueError, match="no parameter's name begins so"):
+        one_step(only="encoder.pyramids.")
