@@ -1,4 +1,4 @@
-"""Poses from directions and depths of different accuracy."""
+"""Poses by reprojection, where tracks are truer than points."""
 
 from __future__ import annotations
 
@@ -9,63 +9,94 @@ from scipy.spatial.transform import Rotation
 from d4rt_ros.tasks.geometry import align_many, rotation_angle, transform_points
 from d4rt_ros.tasks.sight import refine_poses
 
-
-def views(seed: int, poses: int = 6, points: int = 256) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Poses own_from_other [B, 4, 4], and the same points in both cameras, each [B, N, 3]."""
-    r = np.random.default_rng(seed)
-    own = np.concatenate([r.uniform(-0.7, 0.7, (poses, points, 2)), np.ones((poses, points, 1))], -1)
-    own = own * np.exp(r.uniform(0.0, 1.5, (poses, points, 1)))
-    pose = np.tile(np.eye(4), (poses, 1, 1))
-    pose[:, :3, :3] = Rotation.from_rotvec(r.normal(0, 0.1, (poses, 3))).as_matrix()
-    pose[:, :3, 3] = r.normal(0, 0.1, (poses, 3))
-    return pose, own, transform_points(np.linalg.inv(pose), own)
+FOCAL, CENTRE = np.array([0.8, 1.1]), np.array([0.45, 0.52])
 
 
-def angles(found: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Errors of rotation in degrees."""
-    return np.degrees(rotation_angle(found[:, :3, :3] @ np.swapaxes(pose[:, :3, :3], 1, 2)))
+class Views:
+    """Points of one camera in others: own [N, 3], other [B, N, 3], uv [N, 2], tracks [B, N, 2]."""
+
+    def __init__(self, seed: int, poses: int = 6, points: int = 256) -> None:
+        r = np.random.default_rng(seed)
+        self.uv = r.uniform(0, 1, (points, 2))
+        own = np.concatenate(((self.uv - CENTRE) / FOCAL, np.ones((points, 1))), -1)
+        self.own = own * np.exp(r.uniform(0.0, 1.5, (points, 1)))
+        self.pose = np.tile(np.eye(4), (poses, 1, 1))
+        self.pose[:, :3, :3] = Rotation.from_rotvec(r.normal(0, 0.06, (poses, 3))).as_matrix()
+        self.pose[:, :3, 3] = r.normal(0, 0.1, (poses, 3))
+        self.other = transform_points(np.linalg.inv(self.pose), self.own)
+        self.tracks = self.other[..., :2] / self.other[..., 2:] * FOCAL + CENTRE
+        self.weights, self.deviation = np.ones(self.tracks.shape[:2]), np.full(poses, 0.002)
+
+    def with_bad_points(self, seed: int) -> Views:
+        """Depths that are wrong alike in all cameras, directions worse than tracks, and some lost tracks."""
+        r = np.random.default_rng(seed)
+        wrong = np.exp(r.normal(0, 0.15, (len(self.own), 1)))
+        self.own, self.other = self.own * wrong, self.other * wrong
+        turn = Rotation.from_rotvec(r.normal(0, 0.03, (len(self.pose), 3))).as_matrix()
+        self.other = self.other @ turn  # all directions off by one rotation, and by noise of their own
+        self.other[..., :2] += self.other[..., 2:] * r.normal(0, 0.02, self.other[..., :2].shape)
+        self.tracks = self.tracks + r.normal(0, 0.002, self.tracks.shape)
+        self.tracks[:, :40] = self.tracks[:, 200:240]
+        return self
+
+    def aligned(self) -> np.ndarray:
+        return np.stack([fit.matrix for fit in align_many(self.other, self.own[None])])
+
+    def refined(self, start: np.ndarray) -> np.ndarray:
+        return refine_poses(start, self.deviation, self.own, self.other, self.uv, self.tracks, self.weights)
+
+    def angles(self, found: np.ndarray) -> np.ndarray:
+        """Errors of rotation in degrees."""
+        return np.degrees(rotation_angle(found[:, :3, :3] @ np.swapaxes(self.pose[:, :3, :3], 1, 2)))
 
 
-def test_exact_points_give_the_exact_pose_from_a_wrong_one() -> None:
-    pose, own, other = views(0)
-    start = pose.copy()
+def test_true_tracks_turn_a_wrong_pose_right() -> None:
+    views = Views(0)
+    start = views.pose.copy()
     start[:, :3, :3] = Rotation.from_euler("y", 3, degrees=True).as_matrix() @ start[:, :3, :3]
-    start[:, :3, 3] += 0.05
-    found = refine_poses(start, own, other, np.ones(own.shape[:2]))
-    np.testing.assert_allclose(found, pose, atol=1e-8)
+    found = views.refined(start)
+    assert views.angles(start).min() > 2.9
+    np.testing.assert_allclose(found, views.pose, atol=1e-6)
 
 
-def test_bad_depths_turn_the_camera_less_and_wrong_points_do_no_harm() -> None:
-    pose, own, other = views(1)
-    r = np.random.default_rng(2)
-    for points in (own, other):
-        points *= np.exp(r.normal(0, 0.15, (*points.shape[:2], 1)))
-    other[..., :2] += other[..., 2:] * r.normal(0, 0.003, other[..., :2].shape)
-    other[:, :40] = own[:, 200:240]
-    weights = np.ones(own.shape[:2])
-    before = np.stack([fit.matrix for fit in align_many(other, own, weights)])
-    after = refine_poses(before, own, other, weights)
-    assert angles(after, pose).mean() < 0.4 * angles(before, pose).mean()
+def test_bad_points_turn_the_camera_less_and_lost_tracks_do_no_harm() -> None:
+    views = Views(1).with_bad_points(2)
+    before = views.aligned()
+    after = views.refined(before)
+    assert views.angles(after).mean() < 0.4 * views.angles(before).mean()
     assert np.allclose(after[:, :3, :3] @ np.swapaxes(after[:, :3, :3], 1, 2), np.eye(3), atol=1e-9)
 
 
-def test_points_that_err_alike_in_all_directions_are_left_to_the_alignment() -> None:
-    pose, own, other = views(4)
-    r = np.random.default_rng(5)
-    for points in (own, other):
-        points += 0.01 * points[..., 2:] * r.normal(0, 1, points.shape)
-    np.testing.assert_array_equal(refine_poses(pose, own, other, np.ones(own.shape[:2])), pose)
+def test_points_out_of_sight_do_not_count() -> None:
+    views = Views(1).with_bad_points(2)
+    once = views.refined(views.aligned())
+    views.tracks[:, 40:80], views.weights[:, 40:80] = 0.5, 0.0
+    np.testing.assert_allclose(views.angles(views.refined(views.aligned())), views.angles(once), atol=0.15)
+
+
+def test_a_doubtful_alignment_is_not_contradicted() -> None:
+    views = Views(1).with_bad_points(2)
+    views.deviation[:] = 0.05
+    np.testing.assert_array_equal(views.refined(views.aligned()), views.aligned())
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_tracks_no_truer_than_points_leave_the_alignment(noise: float) -> None:
+    views, r = Views(4), np.random.default_rng(5)
+    views.other += noise * views.other[..., 2:] * r.normal(0, 1, views.other.shape)
+    views.tracks += noise * r.normal(0, 1, views.tracks.shape)
+    np.testing.assert_array_equal(views.refined(views.aligned()), views.aligned())
 
 
 @pytest.mark.parametrize("damage", ["behind", "weightless", "infinite"])
 def test_what_cannot_be_refined_stays_as_it_was(damage: str) -> None:
-    pose, own, other = views(3, poses=1)
-    weights = np.ones(own.shape[:2])
+    views = Views(3, poses=1).with_bad_points(4)
+    start = views.pose
     if damage == "behind":
-        other[..., 2] *= -1
+        views.own[..., 2] *= -1
     elif damage == "weightless":
-        weights[:] = 0
+        views.weights[:] = 0
     else:
-        own[:] = np.inf
+        views.tracks[:] = np.inf
     with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(refine_poses(pose, own, other, weights), pose)
+        np.testing.assert_array_equal(views.refined(start), start)
