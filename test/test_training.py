@@ -178,18 +178,21 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
 @pytest.mark.slow()
 @pytest.mark.timeout(1200)
 def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
-    recipe = load_recipe("builtin_short")  # two and a half minutes on two free cores
+    recipe = load_recipe("builtin_short")
     recipe = replace(
         recipe,
         steps=200,
         feed=replace(recipe.feed, batch=3, chunk=3),
-        optimiser=replace(recipe.optimiser, warmup=20),
+        optimiser=replace(recipe.optimiser, warmup=20, muon_lr=0.02),
     )
     trainer = Trainer(recipe, torch.device("cpu"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
     try:
         losses = [trainer.take_step()["loss"] for _ in range(200)]
     finally:
         trainer.close()
+        torch.set_num_threads(threads)
     start, end = sum(losses[:3]) / 3, sum(losses[-20:]) / 20
     assert end < start / 2, (start, end)
 

@@ -89,7 +89,8 @@ def refine_poses(
     # One way or the other for all cameras: a path that changes between them has a step in it.
     turned = rotation_angle(found[:, :3, :3] @ np.swapaxes(poses[:, :3, :3], 1, 2))
     contradicted = bool(np.median(turned - _CONTRADICTION * deviation) > 0.0)
-    return found if contradicted and np.median(aligned) > max(_FINE, _TRUER * float(np.median(tracked))) else poses
+    truer = np.median(aligned) > max(_FINE, _TRUER * float(np.median(tracked)))
+    return found if contradicted and truer else poses
 
 
 def _lens(own: Array, uv: Array) -> tuple[Array, Array]:
