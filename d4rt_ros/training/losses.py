@@ -60,10 +60,7 @@ def log_depth_error(z: Tensor, z_true: Tensor, mask: Tensor) -> Tensor:
     """
     mask = mask & (z_true > _SMALL_DEPTH)
     log_z = torch.where(z > _SMALL_DEPTH, z.clamp(min=_SMALL_DEPTH).log(), z / _SMALL_DEPTH - 1 + _LOG_SMALL)
-    difference = log_z - torch.where(mask, z_true, 1.0).log()
-    known = torch.where(mask, difference.detach(), torch.nan)
-    middle = torch.nanmedian(known, dim=-1, keepdim=True).values.nan_to_num(0.0)
-    return masked_mean((difference - middle).abs(), mask)
+    return _spread(log_z - torch.where(mask, z_true, 1.0).log(), mask)
 
 
 def map_error(log_depth: Tensor, depth: Tensor) -> Tensor:
@@ -72,9 +69,14 @@ def map_error(log_depth: Tensor, depth: Tensor) -> Tensor:
     Pixels without a finite true depth above 0 are left out.
     """
     known = (torch.isfinite(depth) & (depth > 0)).flatten(1)
-    difference = log_depth.flatten(1) - torch.where(known, depth.flatten(1), 1.0).log()
-    middle = torch.nanmedian(torch.where(known, difference.detach(), torch.nan), dim=-1, keepdim=True).values
-    return masked_mean((difference - middle.nan_to_num(0.0)).abs(), known)
+    return _spread(log_depth.flatten(1) - torch.where(known, depth.flatten(1), 1.0).log(), known)
+
+
+def _spread(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean |value - their median| of values [B, N] where `mask`, for every clip [B]; 0 without any."""
+    known = torch.where(mask, values.detach(), torch.nan)
+    middle = torch.nanmedian(known, dim=-1, keepdim=True).values.nan_to_num(0.0)
+    return masked_mean((values - middle).abs(), mask)
 
 
 _LOG_SMALL = float(torch.tensor(_SMALL_DEPTH).log())
