@@ -13,9 +13,10 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from d4rt_ros.model.layers import KeysValues
 from d4rt_ros.model.queries import Queries
 
-Answer = Callable[[Queries, Tensor, "list[tuple[Tensor, Tensor]]", "Tensor | None"], "dict[str, Tensor]"]
+Answer = Callable[[Queries, Tensor, KeysValues, "Tensor | None"], dict[str, Tensor]]
 COUNTS = (64, 1024, 16384)
 _ONE_AT_A_TIME = threading.Lock()  # scenes are shared by threads, what a graph reads and writes is not
 _WARM_UP = 3  # runs before a capture, as torch asks for
@@ -35,27 +36,21 @@ class DecodeGraphs:
     def __init__(self, answer: Answer) -> None:
         """`answer` maps queries [1, N], images, memory and paths to raw outputs [1, N, ...]."""
         self._answer = answer
-        self._asked: list[tuple[Tensor, Tensor]] | None = None  # whose copy the graphs read now
+        self._asked: KeysValues | None = None  # whose copy the graphs read now
         self._images: Tensor | None = None
-        self._memory: list[tuple[Tensor, Tensor]] = []
+        self._memory: KeysValues = []
         self._paths: Tensor | None = None
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Queries, dict[str, Tensor]]] = {}
 
     def __call__(
-        self,
-        queries: Queries,
-        images: Tensor,
-        memory: list[tuple[Tensor, Tensor]],
-        paths: Tensor | None = None,
+        self, queries: Queries, images: Tensor, memory: KeysValues, paths: Tensor | None
     ) -> dict[str, Tensor]:
         """Raw outputs for queries [1, N], N from 1 to the largest of `COUNTS`."""
         with _ONE_AT_A_TIME, torch.cuda.device(images.device):
-            return self._replay(queries, images, memory, paths)
+            self._load(images, memory, paths)
+            return self._replay(queries)
 
-    def _replay(
-        self, queries: Queries, images: Tensor, memory: list[tuple[Tensor, Tensor]], paths: Tensor | None
-    ) -> dict[str, Tensor]:
-        self._load(images, memory, paths)
+    def _replay(self, queries: Queries) -> dict[str, Tensor]:
         number = queries.shape[1]
         count = next(c for c in COUNTS if c >= number)
         if count not in self._graphs:
@@ -66,7 +61,7 @@ class DecodeGraphs:
         graph.replay()
         return {name: value[:, :number].clone() for name, value in outputs.items()}
 
-    def _load(self, images: Tensor, memory: list[tuple[Tensor, Tensor]], paths: Tensor | None) -> None:
+    def _load(self, images: Tensor, memory: KeysValues, paths: Tensor | None) -> None:
         if self._asked is memory:
             return
         shapes = images.shape, images.dtype, memory[0][0].shape

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+KeysValues = list[tuple[Tensor, Tensor]]  # a memory's, [B, heads, tokens, d] each, for every decoder block
+
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention over split heads [B, heads, N, d] by the fastest way for where the tensors lie."""

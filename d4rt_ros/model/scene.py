@@ -13,6 +13,7 @@ from torch import Tensor
 
 from d4rt_ros.model.embedding import from_network, to_unit
 from d4rt_ros.model.graphs import COUNTS
+from d4rt_ros.model.layers import KeysValues
 from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.queries import Answers, Queries
 
@@ -38,7 +39,7 @@ class Scene:
     frames: Tensor
     stamps: tuple[int, ...]
     images: Tensor
-    memory: list[tuple[Tensor, Tensor]]
+    memory: KeysValues
     paths: Tensor | None = None
 
     @staticmethod
@@ -68,9 +69,10 @@ class Scene:
         encoded = model.encoded(small, aspect)
         memory = model.decoder.keys_values(encoded.memory)
         larger = batch.shape[-2] > config.image_size[0] and batch.shape[-1] > config.image_size[1]
-        images = original if config.original_patches and larger else small
-        # a pixel's colours together: patches are cut by pixel
-        images = encoded.colours(images.movedim(-3, -1)).contiguous()
+        images = encoded.pixels
+        if images is None:
+            images = (original if config.original_patches and larger else small).movedim(-3, -1)
+        images = images.contiguous()  # a pixel's colours together: patches are cut by pixel
         kept = video if video.dtype == torch.uint8 else (video * 255).round().to(torch.uint8)
         return Scene(model, kept, stamps, images, memory, encoded.paths)
 
@@ -139,14 +141,12 @@ class Scene:
         if not self.batched:
             queries = queries.apply(lambda x: x[None])
         spread = over_cores if self.device.type == "cpu" else map
-        parts = list(spread(self._answer, self._chunks(queries)))
+        about = self.images, self.memory, self.paths
+        parts = list(spread(lambda part: self.model.answer_quickly(part, *about), self._chunks(queries)))
         joined = parts[0]
         if len(parts) > 1:
             joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in joined}
         return joined if self.batched else {name: value[0] for name, value in joined.items()}
-
-    def _answer(self, queries: Queries) -> dict[str, Tensor]:
-        return self.model.answer_quickly(queries, self.images, self.memory, self.paths)
 
     def _chunks(self, queries: Queries) -> Iterator[Queries]:
         """Split along N so that the activations of one part fit."""
