@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -88,10 +89,53 @@ def test_a_network_that_has_run_can_be_copied_and_trained() -> None:
     assert all(p.grad is not None for p in model.encoder.blocks.parameters())
 
 
-def test_weights_that_learn_are_not_traced_but_answer() -> None:
+def test_weights_that_learn_are_not_traced_but_answer_and_that_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     model = D4RT(SMALL).eval()
-    traced, straight = plainly(model.encode(VIDEO), 5)
-    torch.testing.assert_close(traced["uv"], straight["uv"], atol=1e-6, rtol=1e-6)
+    for frames in (8, 4):
+        encoded = model.encode(VIDEO[:frames])
+        for count in (5, 6):
+            traced, straight = plainly(encoded, count)
+            torch.testing.assert_close(traced["uv"], straight["uv"], atol=1e-6, rtol=1e-6)
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == 2, "once for encoding, once for answering"
+    assert all("without a trace" in one and "requires grad" in one and "\n" not in one for one in said)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AttributeError, NotImplementedError, ValueError])
+def test_what_fails_without_a_trace_too_is_raised_and_tried_again(
+    kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, calls = [True], []
+
+    def double(x: Tensor) -> tuple[Tensor, ...]:
+        calls.append(x)
+        if broken:
+            raise kind("out of memory")
+        return (2 * x,)
+
+    traced = Traced(double)
+    with pytest.raises(kind, match="out of memory"):
+        traced(torch.ones(3))
+    broken.clear()
+    for _ in range(3):
+        assert traced(torch.ones(3))[0].tolist() == [2, 2, 2]
+    assert len(calls) == 3, "traced, not given up"
+    assert not caplog.records
+
+
+def test_a_wrong_shape_is_an_error_and_no_reason_to_do_without_traces() -> None:
+    model = small_model()
+    with torch.inference_mode(), pytest.raises(ValueError, match="8 frames of 32 x 32: the network takes"):
+        model.encoded(VIDEO[None, ..., :32, :32], torch.ones(1))
+    assert not model._encoding._made
+
+
+def test_what_is_compiled_is_left_to_the_compiler() -> None:
+    model = small_model().compile()
+    assert not isinstance(model._encoding, Traced)
+    assert not isinstance(model._answering, Traced)
 
 
 def test_threads_share_a_trace() -> None:

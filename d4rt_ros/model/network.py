@@ -19,7 +19,7 @@ from d4rt_ros.model.layers import Attention, CrossBlock, KeysValues, SelfBlock
 from d4rt_ros.model.pyramid import Conv, levelled
 from d4rt_ros.model.queries import Queries
 from d4rt_ros.model.scene import Scene
-from d4rt_ros.model.traced import Traced
+from d4rt_ros.model.traced import Function, Traced
 
 HEADS = {"xyz": 3, "uv": 2, "visibility": 1, "displacement": 3, "normal": 3, "confidence": 1}
 
@@ -154,7 +154,8 @@ class D4RT(nn.Module):
     def _forget_runs(self) -> None:
         """Make graphs and traces anew: they hold weights as these were when they were made."""
         self.graphs = DecodeGraphs(self.answer)
-        self._encoding, self._answering = Traced(self._encode), Traced(self._answer, free=5)
+        self._encoding: Function = Traced(self._encode)
+        self._answering: Function = Traced(self._answer, free=5)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> D4RT:
         self._forget_runs()
@@ -203,6 +204,7 @@ class D4RT(nn.Module):
     def compile(self) -> D4RT:  # type: ignore[override]
         """Compile the blocks with torch.compile, when they first run; each kind of block once."""
         self._forget_runs()
+        self._encoding, self._answering = self._encode, self._answer  # what is compiled cannot be traced
         for block in (*self.encoder.blocks, *self.decoder.blocks):
             block.compile()
         return self

@@ -33,8 +33,8 @@ class Traced:
     def __init__(self, function: Function, free: int = 0) -> None:
         """Nothing traced yet."""
         self._function, self._free = function, free
-        self._made: dict[tuple[Any, ...], Callable[..., Sequence[Tensor]]] = {}
-        self._lock = threading.Lock()
+        self._made: dict[tuple[Any, ...], Function] = {}
+        self._lock, self._complained = threading.Lock(), False
 
     def __call__(self, *arguments: Tensor | None) -> Sequence[Tensor]:
         """The function's result; no gradients."""
@@ -56,10 +56,11 @@ class Traced:
         """A copied or pickled network makes its own traces."""
         return Traced, (self._function, self._free)
 
-    def _trace(
-        self, arguments: Sequence[Tensor | None], given: list[Tensor]
-    ) -> Callable[..., Sequence[Tensor]]:
-        """A trace for arguments like these, or the function with its gaps filled where there can be none."""
+    def _trace(self, arguments: Sequence[Tensor | None], given: list[Tensor]) -> Function:
+        """A trace for arguments like these, or the function, its gaps filled, where there can be none.
+
+        Raises what the function raises.
+        """
         missing = [tensor is None for tensor in arguments]
 
         def function(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -69,10 +70,12 @@ class Traced:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # sizes become constants: that is meant, see `kind`
-                traced: Callable[..., Sequence[Tensor]] = torch.jit.trace(
-                    function, tuple(given), check_trace=False
-                )
-        except (RuntimeError, AttributeError, NotImplementedError) as error:
-            _LOG.debug("not traced: %s", error)
-            return function
-        return traced
+                traced: Function = torch.jit.trace(function, tuple(given), check_trace=False)
+                return traced
+        except Exception as error:  # the tracer may raise anything, the function too: see below whose it is
+            problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+        function(*given)  # what is wrong without a trace, too, is raised here, and nothing is given up
+        if not self._complained:
+            self._complained = True
+            _LOG.warning("runs without a trace, which takes longer: %s", problem)
+        return function
