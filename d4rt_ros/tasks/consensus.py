@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 KERNEL_WIDTH = 4.0
 """Standard deviations at which a residual's weight has fallen to a quarter, and an inlier ends."""
 
-_QUANTILE = 0.3  # of the residuals, gives the scale: holds while so much of the weight is right
+QUANTILE = 0.3  # of the residuals, gives the scale: holds while so much of the weight is right
 _CHI3_QUANTILE = 1.1932  # the same quantile of a 3-D normal vector's length
 _RANKED = 5  # with fewer points than this below the quantile, this many give the scale
 _L1_STEPS = 10
@@ -111,7 +111,7 @@ def robust_fit(source: Array, target: Array, prior: Array, with_scale: bool) -> 
     better = deviation < fit.deviation[doubtful]
     if not better.any():
         return fit
-    other = _refined(part.take(better), _kernel(length[better], deviation[better])[0])
+    other = _refined(part.take(better), geman_mcclure(length[better], deviation[better])[0])
     for name in Fit.__dataclass_fields__:
         getattr(fit, name)[doubtful[better]] = getattr(other, name)
     return fit
@@ -137,7 +137,7 @@ class _Sets:
         extent = np.sqrt((share @ (target - share @ target) ** 2).sum((1, 2)) / 3.0)
         unused = (prior <= 0.0).sum(-1)
         least = np.minimum(unused + _RANKED, prior.shape[1]) - 1
-        return _Sets(source, target, prior, with_scale, np.sqrt(prior), _QUANTILE * total, least, extent)
+        return _Sets(source, target, prior, with_scale, np.sqrt(prior), QUANTILE * total, least, extent)
 
     def take(self, which: NDArray[np.generic]) -> _Sets:
         """Some of the pairs."""
@@ -159,11 +159,7 @@ class _Sets:
         At least what keeps exact data from dividing by zero.
         """
         # Points of prior 0 have length 0: they come first and add nothing to what is believed.
-        rows = np.arange(len(length))
-        order = np.argsort(length, axis=-1)
-        believed = np.cumsum(self.prior[rows[:, None], order], axis=-1)
-        place = np.minimum((believed < self.goal).sum(-1), length.shape[1] - 1)
-        chosen = length[rows, order[rows, np.maximum(place, self.least)]]
+        chosen = ranked(length, self.prior, self.goal, self.least)
         return np.maximum(chosen / _CHI3_QUANTILE, 1e-12 * self.extent + np.finfo(np.float64).tiny)
 
 
@@ -173,13 +169,23 @@ def _refined(sets: _Sets, kernel: Array) -> Fit:
         solved = sets.solved(kernel)
         length = sets.lengths(*solved)
         deviation = sets.deviation(length)
-        before, (kernel, ratio) = kernel, _kernel(length, deviation)
+        before, (kernel, ratio) = kernel, geman_mcclure(length, deviation)
         if np.abs(kernel - before).max() < _STEADY:
             break
     return Fit(*solved, kernel, ratio, deviation)
 
 
-def _kernel(length: Array, deviation: Array) -> tuple[Array, Array]:
+def ranked(length: Array, prior: Array, goal: Array, least: Array | int = 0) -> Array:
+    """The residual [B] of [B, N] up to which priors add up to `goal` [B, 1], at least that of rank `least`."""
+    rows = np.arange(len(length))
+    order = np.argsort(length, axis=-1)
+    believed = np.cumsum(prior[rows[:, None], order], axis=-1)
+    place = np.minimum((believed < goal).sum(-1), length.shape[1] - 1)
+    return np.asarray(length[rows, order[rows, np.maximum(place, least)]])
+
+
+def geman_mcclure(length: Array, deviation: Array) -> tuple[Array, Array]:
+    """Robust weights of residuals [B, N] of deviations [B], and their squares over the squared width."""
     ratio = (length / (KERNEL_WIDTH * deviation[:, None])) ** 2
     return (1.0 + ratio) ** -2, ratio
 

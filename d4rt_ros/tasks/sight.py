@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from d4rt_ros.tasks.consensus import KERNEL_WIDTH, Array
+from d4rt_ros.tasks.consensus import QUANTILE, Array, geman_mcclure, ranked
 from d4rt_ros.tasks.geometry import rotation_angle
 
 _STEPS = 8
-_QUANTILE = 0.3  # of the residuals, gives their scale: holds while so much of the weight is right
-_LENGTH = 0.8446  # the same quantile of a 2-D normal's length
+_QUANTILE_LENGTH = 0.8446  # of a 2-D normal vector, at the quantile of the residuals that gives their scale
 _CONTRADICTION = 5.0  # deviations of the aligned rotation by which tracks must say otherwise
 _TRUER = 1.5  # times that tracks must fit better
 _FINE = 2e-3  # rad; points that agree so well need no help
@@ -42,6 +41,7 @@ def refine_poses(
     Returns:
         [B, 4, 4]; as given where tracks do not contradict it, or no finite pose comes out.
     """
+    # All in mean depths; points lie on their pixels' rays, which is where the network is sure of them.
     size = max(float(np.abs(own[:, 2]).mean()), np.finfo(np.float64).tiny)
     slope, offset = _lens(own, uv)
     depth = own[:, 2] / size
@@ -50,37 +50,16 @@ def refine_poses(
     believed = weights * (depth > _IN_FRONT)
     rotation = np.swapaxes(poses[:, :3, :3], 1, 2).copy()  # from here on: other = rotation(own) + shift
     shift = -(rotation @ (poses[:, :3, 3:] / size))[..., 0]
-    seen = other[..., :2] / np.where(other[..., 2:] > 0, other[..., 2:], np.nan)
-    aligned = _scale(np.nan_to_num(_length(rotation, shift, own / size, seen), nan=np.inf), believed)
+    answered = other[..., :2] / np.where(other[..., 2:] > 0, other[..., 2:], np.nan)
+    apart = _length(_seen(rotation, shift, own / size)[..., :2] - answered)
+    aligned = _scale(np.nan_to_num(apart, nan=np.inf), believed)
     for _ in range(_STEPS):
-        moved = points @ np.swapaxes(rotation, 1, 2) + shift[:, None]
-        z = np.maximum(moved[..., 2], _IN_FRONT)
-        x, y = moved[..., 0] / z, moved[..., 1] / z
-        error = np.stack((x, y), -1) - goals
-        length = np.hypot(error[..., 0], error[..., 1])
-        scale = _scale(length, believed)
-        ratio = (length / (KERNEL_WIDTH * scale[:, None])) ** 2
-        kernel = believed * (1.0 + ratio) ** -2
-        zero, one = np.zeros_like(z), 1.0 / z
-        rows = np.stack(
-            (
-                np.stack((one, zero, -x / z, -x * y, 1 + x * x, -y), -1),
-                np.stack((zero, one, -y / z, -1 - y * y, x * y, x), -1),
-            ),
-            -2,
-        )
-        weighted = rows * kernel[..., None, None]
-        normal = np.einsum("bnki,bnkj->bij", weighted, rows)
-        gradient = np.einsum("bnki,bnk->bi", weighted, error)
-        still = (scale / _WAY) ** 2 * kernel.sum(-1)
-        normal[:, (0, 1, 2), (0, 1, 2)] += still[:, None]
-        gradient[:, :3] += still[:, None] * shift
-        if not np.isfinite(normal).all():
+        step = _step(_seen(rotation, shift, points), goals, believed, shift)
+        if step is None:
             return poses
-        step = -(np.linalg.pinv(normal, hermitian=True) @ gradient[..., None])[..., 0]
         turn = _rotation(step[:, 3:])
         rotation, shift = turn @ rotation, (turn @ shift[..., None])[..., 0] + step[:, :3]
-    tracked = _scale(_length(rotation, shift, points, goals), believed)
+    tracked = _scale(_length(_seen(rotation, shift, points)[..., :2] - goals), believed)
     found = poses.copy()
     found[:, :3, :3] = np.swapaxes(rotation, 1, 2)
     found[:, :3, 3:] = -(found[:, :3, :3] @ shift[..., None]) * size
@@ -93,12 +72,49 @@ def refine_poses(
     return found if contradicted and truer else poses
 
 
+def _step(seen: Array, goals: Array, believed: Array, shift: Array) -> Array | None:
+    """Gauss-Newton step [B, 6] (shift, then turn in rad) that leads points to their goals.
+
+    Args:
+        seen: [B, N, 3] of `_seen`.
+        goals: [B, N, 2] directions in which they should be seen.
+        believed: [B, N] weights.
+        shift: [B, 3] of the cameras now, mean depths.
+
+    Returns:
+        None where the equations are not finite.
+    """
+    x, y, z = np.moveaxis(seen, -1, 0)
+    error = seen[..., :2] - goals
+    length = _length(error)
+    scale = _scale(length, believed)
+    kernel = believed * geman_mcclure(length, scale)[0]
+    zero, one = np.zeros_like(z), 1.0 / z
+    rows = np.stack(  # derivatives of x and y: a turn is one about the camera, after the shift
+        (
+            np.stack((one, zero, -x / z, -x * y, 1 + x * x, -y), -1),
+            np.stack((zero, one, -y / z, -1 - y * y, x * y, x), -1),
+        ),
+        -2,
+    )
+    weighted = rows * kernel[..., None, None]
+    normal = np.einsum("bnki,bnkj->bij", weighted, rows)
+    gradient = np.einsum("bnki,bnk->bi", weighted, error)
+    still = (scale / _WAY) ** 2 * kernel.sum(-1)  # a camera that stays is likelier than one that goes far
+    normal[:, (0, 1, 2), (0, 1, 2)] += still[:, None]
+    gradient[:, :3] += still[:, None] * shift
+    if not np.isfinite(normal).all():
+        return None
+    return np.asarray(-(np.linalg.pinv(normal, hermitian=True) @ gradient[..., None])[..., 0])
+
+
 def _lens(own: Array, uv: Array) -> tuple[Array, Array]:
     """Slope and offset [2] of x / z and y / z over u and v: an L1 line, like the paper's focal length."""
     rays = own[:, :2] / np.where(own[:, 2:] > 0, own[:, 2:], np.nan)
     slopes, offsets = np.empty(2), np.empty(2)
     for axis, (ray, place) in enumerate(zip(rays.T, uv.T)):
-        place, ray = place[np.isfinite(ray)], ray[np.isfinite(ray)]
+        finite = np.isfinite(ray)
+        place, ray = place[finite], ray[finite]
         line, weight = np.stack((place, np.ones_like(place)), -1), np.ones_like(place)
         for _ in range(_STEPS):
             root = np.sqrt(weight)
@@ -107,20 +123,22 @@ def _lens(own: Array, uv: Array) -> tuple[Array, Array]:
     return slopes, offsets
 
 
-def _length(rotation: Array, shift: Array, points: Array, goals: Array) -> Array:
-    """Residuals [B, N] of points [N, 3], moved to the other cameras, from directions [B, N, 2]."""
+def _seen(rotation: Array, shift: Array, points: Array) -> Array:
+    """Points [N, 3] in the other cameras, [B, N, 3]: x / z and y / z, where they are seen, and z, above 0."""
     moved = points @ np.swapaxes(rotation, 1, 2) + shift[:, None]
-    error = moved[..., :2] / np.maximum(moved[..., 2:], _IN_FRONT) - goals
+    z = np.maximum(moved[..., 2:], _IN_FRONT)
+    return np.concatenate((moved[..., :2] / z, z), -1)
+
+
+def _length(error: Array) -> Array:
+    """[..., 2] to [...]."""
     return np.asarray(np.hypot(error[..., 0], error[..., 1]))
 
 
 def _scale(length: Array, prior: Array) -> Array:
     """Deviations per axis [B], from a low weighted quantile of lengths [B, N]."""
-    order = np.argsort(length, axis=-1)
-    believed = np.cumsum(np.take_along_axis(prior, order, -1), axis=-1)
-    place = np.minimum((believed < _QUANTILE * believed[:, -1:]).sum(-1), length.shape[1] - 1)
-    chosen = np.take_along_axis(length, np.take_along_axis(order, place[:, None], -1), -1)
-    return np.maximum(chosen[:, 0] / _LENGTH, 1e-9)
+    chosen = ranked(length, prior, QUANTILE * prior.sum(-1, keepdims=True))
+    return np.maximum(chosen / _QUANTILE_LENGTH, 1e-9)
 
 
 def _rotation(vector: Array) -> Array:
