@@ -176,7 +176,7 @@ def _refined(sets: _Sets, kernel: Array) -> Fit:
 
 
 def ranked(length: Array, prior: Array, goal: Array, least: Array | int = 0) -> Array:
-    """The residual [B] of [B, N] up to which priors add up to `goal` [B, 1], at least that of rank `least`."""
+    """The residual [B] of [B, N] at which priors add up to `goal` [B, 1], or that of rank `least`."""
     rows = np.arange(len(length))
     order = np.argsort(length, axis=-1)
     believed = np.cumsum(prior[rows[:, None], order], axis=-1)
