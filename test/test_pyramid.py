@@ -8,12 +8,13 @@ from typing import cast
 
 import pytest
 import torch
+from test_network import some_queries
 from torch import Tensor, nn
 
 from d4rt_ros.model import D4RT, ModelConfig, Queries
 from d4rt_ros.model.flow import with_depth
 from d4rt_ros.model.pixels import pixel_to_uv
-from d4rt_ros.model.pyramid import Conv, Pyramid
+from d4rt_ros.model.pyramid import Conv, Pyramid, Residual
 from d4rt_ros.training.losses import map_error
 from d4rt_ros.training.recipe import recipe_from_dict
 from d4rt_ros.training.trainer import Trainer
@@ -30,6 +31,67 @@ def small_pyramid() -> Pyramid:
         if isinstance(module, Conv):
             nn.init.normal_(module.weight, std=0.1)  # nothing begins at zero here
     return pyramid
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 1), (1, 0), (2, 2)])
+def test_a_kernel_lies_row_by_row_and_channels_side_by_side(row: int, column: int) -> None:
+    conv, x = Conv(2, 1, zero=True).requires_grad_(False), torch.rand(1, 2, 5, 7)
+    conv.weight[0, (row * 3 + column) * 2 + 1] = 1.0
+    around = nn.functional.pad(x, (1, 1, 1, 1))
+    assert torch.equal(conv(x), around[:, 1:, row : row + 5, column : column + 7])
+
+
+def test_before_anything_is_learnt_depth_is_one_in_any_precision() -> None:
+    residual, x = Residual(3), torch.randn(2, 3, 4, 5)
+    assert torch.equal(residual(x), x.relu())
+    for precision in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        model = D4RT(SMALL).eval().requires_grad_(False).set_precision(precision)
+        raw = model(torch.rand(1, 8, 3, 64, 64), torch.ones(1), some_queries(3, 8, batch=1))
+        guess = raw["log_depth"]
+        assert guess.dtype == torch.float32
+        assert guess.abs().max() == 0
+
+
+def test_convolutions_know_how_far_down_and_how_far_right_they_are() -> None:
+    pyramid, seen = small_pyramid(), []
+    pyramid.stem.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    pyramid.down(torch.rand(1, 2, 3, 64, 48), None)
+    down, right = torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 48)
+    assert torch.equal(seen[0][:, 3], down[:, None].expand(2, 64, 48))
+    assert torch.equal(seen[0][:, 4], right.expand(2, 64, 48))
+
+
+def test_halves_of_a_token_are_those_of_its_two_frames() -> None:
+    pyramid, video, tokens = small_pyramid(), torch.rand(1, 6, 3, 64, 48), torch.zeros(1, 3 * 8 * 6, 12)
+    quarter, eighth, told = pyramid.down(video, None)
+    before = pyramid.depth(quarter, eighth, tokens)
+    pyramid.from_tokens.bias[:32] += 1.0
+    moved = (pyramid.depth(quarter, eighth, tokens) - before).abs().amax((0, 2, 3))
+    assert (moved > 0).tolist() == [True, False] * 3
+    pyramid.to_tokens.weight[:, :32] = 0.0  # deaf to first frames
+    told = pyramid.down(video, None)[2]
+    video[:, ::2] = 0.5
+    torch.testing.assert_close(pyramid.down(video, None)[2], told)
+    video[:, 1::2] = 0.5
+    assert (pyramid.down(video, None)[2] - told).abs().max() > 0.01
+
+
+def test_the_transformer_hears_what_convolutions_tell() -> None:
+    torch.manual_seed(0)
+    model, video = D4RT(SMALL).eval().requires_grad_(False), torch.rand(1, 4, 3, 64, 64)
+    before = model.encoded(video, torch.ones(1)).memory
+    assert model.encoder.pyramid is not None
+    model.encoder.pyramid.to_tokens.weight.mul_(2.0)
+    assert (model.encoded(video, torch.ones(1)).memory - before).abs().max() > 0.01
+
+
+def test_depth_is_read_from_both_maps() -> None:
+    pyramid, tokens = small_pyramid(), torch.rand(1, 3 * 8 * 6, 12)
+    quarter, eighth, _ = pyramid.down(torch.rand(1, 6, 3, 64, 48), None)
+    before = pyramid.depth(quarter, eighth, tokens)
+    for maps in ((quarter + 0.1, eighth), (quarter, eighth + 0.1)):
+        assert (pyramid.depth(*maps, tokens) - before).abs().amax((0, 2, 3)).min() > 0.01
 
 
 def test_a_token_is_told_of_its_own_frames() -> None:
@@ -152,6 +214,12 @@ def test_one_part_can_be_trained_on_short_clips() -> None:
     assert moved
     assert all(name.startswith("encoder.pyramid.") for name in moved)
     assert found["map"] > 0
+
+
+def test_the_guess_learns_from_depth_alone() -> None:
+    others = ("xyz", "uv", "visibility", "displacement", "normal", "confidence")
+    found = one_step(losses={**dict.fromkeys(others, 0.0), "map": 1.0})[2]
+    assert found["grad_norm"] > 0.0
 
 
 def test_an_unknown_part_is_refused() -> None:
