@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from d4rt_ros.tasks.ask import ask, asked_grid, usable
+from d4rt_ros.stream.glance import Glance, Grid
+from d4rt_ros.stream.ratio import length_ratio, surest_weights
 from d4rt_ros.tasks.camera import CameraTrack, camera_track
 from d4rt_ros.tasks.geometry import (
+    Alignment,
     Array,
     align,
     invert,
+    sim3_matrix,
     sim3_parts,
     transform_covariance,
     transform_poses,
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
 WORLD_FROM_FIRST: Array = np.array(
     [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
 )
-SUREST = 0.85  # share of the overlap's points that is used, by confidence (paper appendix B)
 MAX_RESIDUAL = 0.25  # of the points' median distance; beyond it two windows do not show the same scene
 MIN_INLIERS = 0.4  # share of the points that must agree; below it the fit has latched on to a part
+TRUSTED = 0.1  # deviation of the logarithm of lengths' ratios up to which most points surely agree
 MAX_FRAMES = 4  # shared frames that points are asked in
 
 
@@ -84,24 +86,25 @@ class Link:
         scene: the window.
         reference: index of the frame whose camera its points are given in.
         last: the window before, in the world; None where nothing is joined.
-        world_from_scene: as in Placed; None where nothing is joined.
-        covariance: [6, 6] of the join itself, about the world's axes.
-        residual: as in Placed.
+        ratio: units of the last scene per unit of this one; 1 where nothing is joined.
+        points: [N, 3] this window's points, [N, 3] the same of the last one, each in its reference camera,
+            and their weights [N]; None where nothing is joined.
+        fit: of the points; None where nothing is joined, or where the ratio was found without it.
         note: why it begins a segment, in a sentence; empty where it is joined or the first.
     """
 
     scene: SceneLike
     reference: int
     last: Placed | None = None
-    world_from_scene: Array | None = None
-    covariance: Array | None = None
-    residual: float | None = None
+    ratio: float = 1.0
+    points: tuple[Array, Array, Array] | None = None
+    fit: Alignment | None = None
     note: str = ""
 
     @property
     def scale(self) -> float:
         """Units of the segment per unit of the scene."""
-        return 1.0 if self.world_from_scene is None else sim3_parts(self.world_from_scene)[0]
+        return self.ratio if self.last is None else self.last.scale * self.ratio
 
 
 class Joiner:
@@ -109,7 +112,9 @@ class Joiner:
 
     The frames that two windows share carry the join: both windows are asked for the same points at the same
     instants (so moving things do no harm), each in its reference camera, and one Sim(3) takes one set to the
-    other. The reference is the newest frame that is shared with the window before, near the window's middle.
+    other. Its scale is the ratio of lengths between the points, which depth needs and which is found in a
+    fraction of a fit's time; where lengths do not agree it is that of the robust fit. The reference is the
+    newest frame that is shared with the window before, near the window's middle.
 
     Args:
         grid: grid x grid points a frame, for poses and for joins.
@@ -123,8 +128,8 @@ class Joiner:
         self._end: Array | None = None  # where the camera was when it was last known
         self._segment = -1
         # Frames of the last window that its join was asked in, and what they showed.
-        self._asked: tuple[Placed, list[int], tuple[Array, Array]] | None = None
-        self._usual: list[int] = []
+        self._asked: tuple[Placed, tuple[int, ...], tuple[Array, Array]] | None = None
+        self._usual: tuple[int, ...] = ()
 
     @property
     def last(self) -> Placed | None:
@@ -144,25 +149,50 @@ class Joiner:
         """
         return self.settle(self.link(scene, starts_segment))
 
-    def link(self, scene: SceneLike, starts_segment: bool = False) -> Link:
-        """The first half of `place`: the join, which says how long the scene's units are."""
+    def asks(self, scene: SceneLike, starts_segment: bool = False) -> Grid | None:
+        """What `link` will ask the scene; None where that is nothing."""
+        last = None if starts_segment else self._last
+        shared = [] if last is None else _shared(last.scene, scene)
+        return Grid(self._grid, self._grid, tuple(at for _, at in shared), shared[-1][1]) if shared else None
+
+    def link(self, scene: SceneLike, starts_segment: bool = False, glance: Glance | None = None) -> Link:
+        """The first half of `place`: how long the scene's units are. `glance` has asked what `asks` says."""
         if starts_segment:
             self._last = self._end = None
         last = self._last
         if last is None:
             ended = self._end is not None
             return Link(scene, 0, note="new segment: the last window had no camera motion" if ended else "")
-        shared = _shared(last.scene, scene)
-        return self._join(last, scene, shared[-1][1] if shared else 0, shared)
+        grid, shared = self.asks(scene), _shared(last.scene, scene)
+        if grid is None:
+            return Link(scene, 0, note="new segment: no frame is shared with the last window")
+        target, sure = self._of_last(last, tuple(at for at, _ in shared))
+        found = (glance or Glance(scene)).points(grid)
+        source = found.xyz.astype(np.float64)
+        points = source, target, surest_weights(source, np.minimum(sure, found.confidence))
+        ratio, spread = length_ratio(*points)
+        if spread <= TRUSTED:
+            return Link(scene, grid.camera, last, ratio, points)
+        fit = self._fit(*points)
+        if isinstance(fit, str):
+            return Link(scene, grid.camera, note=fit)
+        return Link(scene, grid.camera, last, fit.scale, points, fit)
 
     def settle(self, link: Link) -> Placed | Unplaced:
-        """The second half of `place`: the cameras."""
+        """The second half of `place`: where the window is, and its cameras.
+
+        A window whose place is not found after all begins a segment in the units that its link found.
+        """
         self._asked = None  # of a window that is the last one no more
         track = camera_track(link.scene, link.reference, self._grid)
         if not track.ok:
             self._last = None
             return Unplaced(max(self._segment, 0), f"camera motion not found: {track.reason}")
-        placed = self._begin(link, track) if link.last is None else _joined(link, track)
+        fit = self._fit(*link.points) if link.points is not None and link.fit is None else link.fit
+        if isinstance(fit, Alignment):
+            placed = _joined(link, fit, track)
+        else:
+            placed = self._begin(link, track, fit or link.note)
         self._last, self._end = placed, placed.poses[-1]
         return placed
 
@@ -172,10 +202,11 @@ class Joiner:
         if last is not None and self._usual and self._usual[-1] < last.scene.num_frames:
             self._of_last(last, self._usual)
 
-    def _of_last(self, last: Placed, frames: list[int]) -> tuple[Array, Array]:
-        """Points and confidences of some frames of the last window; asked once."""
+    def _of_last(self, last: Placed, frames: tuple[int, ...]) -> tuple[Array, Array]:
+        """Points [N, 3] and confidences [N] of some frames of the last window; asked once."""
         if self._asked is None or self._asked[0] is not last or self._asked[1] != frames:
-            self._asked = last, frames, _points(last.scene, frames, last.reference, self._grid)
+            found = Glance(last.scene).points(Grid(self._grid, self._grid, frames, last.reference))
+            self._asked = last, frames, (found.xyz.astype(np.float64), found.confidence)
         self._usual = frames
         return self._asked[2]
 
@@ -204,76 +235,60 @@ class Joiner:
             self._last = Placed(scene, world, poses, covariance, reference, self._segment, None, "")
         return self._last
 
-    def _begin(self, link: Link, track: CameraTrack) -> Placed:
+    def _begin(self, link: Link, track: CameraTrack, note: str) -> Placed:
         """A new segment, at the origin or, after a lost join, where the camera was last seen."""
         self._segment += 1
         start = WORLD_FROM_FIRST if self._end is None else self._end
         poses = _filled(track)
-        world = start @ invert(poses[0])
+        world = start @ sim3_matrix(link.scale, np.eye(3), np.zeros(3)) @ invert(poses[0])
         poses = transform_poses(world, poses)
         covariance = _covariance(world, poses, track, np.zeros((6, 6)))
-        return Placed(link.scene, world, poses, covariance, track.reference, self._segment, None, link.note)
+        return Placed(link.scene, world, poses, covariance, track.reference, self._segment, None, note)
 
-    def _join(self, last: Placed, scene: SceneLike, reference: int, shared: list[tuple[int, int]]) -> Link:
-        """The window joined to the last one; or why the join is lost."""
-        if not shared:
-            return Link(scene, reference, note="new segment: no frame is shared with the last window")
-        few = [shared[i] for i in np.unique(np.linspace(0, len(shared) - 1, MAX_FRAMES).round().astype(int))]
-        target, sure_t = self._of_last(last, [f[0] for f in few])
-        source, sure_s = _points(scene, [f[1] for f in few], reference, self._grid)
-        fit = align(source, target, surest_weights(source, np.minimum(sure_t, sure_s)), with_scale=True)
+    def _fit(self, source: Array, target: Array, weights: Array) -> Alignment | str:
+        """What carries one set of points onto the other; or why the join is lost."""
+        fit = align(source, target, weights, with_scale=True)
         if not fit.ok:
-            note = f"new segment: the windows could not be joined: {fit.reason}"
-            return Link(scene, reference, note=note)
-        residual = fit.residual / float(np.median(np.linalg.norm(target[fit.weights > 0], axis=-1)))
+            return f"new segment: the windows could not be joined: {fit.reason}"
+        residual = _residual(fit, target)
         if residual > self._max_residual or fit.inlier_share < MIN_INLIERS:
-            note = (
+            return (
                 f"new segment: the join is lost, points differ by {100 * residual:.0f} % of their distance "
                 f"(at most {100 * self._max_residual:.0f} %) and {100 * fit.inlier_share:.0f} % agree "
                 f"(at least {100 * MIN_INLIERS:.0f} %)"
             )
-            return Link(scene, reference, note=note)
-        world = last.world_from_scene @ fit.matrix
-        joined = transform_covariance(last.world_from_scene, fit.covariance)
-        return Link(scene, reference, last, world, joined, residual)
+        return fit
 
 
-def _joined(link: Link, track: CameraTrack) -> Placed:
+def _joined(link: Link, fit: Alignment, track: CameraTrack) -> Placed:
     """A window that is joined to the last one, with its cameras."""
-    last, world = link.last, link.world_from_scene
-    assert last is not None and world is not None and link.covariance is not None
+    last, points = link.last, link.points
+    assert last is not None and points is not None
+    source, target, _ = points
+    # The fit's rotation, and the translation that goes with the scale that depth already has.
+    share = fit.weights / fit.weights.sum()
+    shift = share @ target - link.ratio * fit.rotation @ (share @ source)
+    world = last.world_from_scene @ sim3_matrix(link.ratio, fit.rotation, shift)
     poses = transform_poses(world, _filled(track))
     step = poses[track.reference, :3, 3] - last.poses[last.reference, :3, 3]
-    anchor = _carried(last.covariance[last.reference], step[None])[0] + link.covariance
+    joined = transform_covariance(last.world_from_scene, fit.covariance)
+    anchor = _carried(last.covariance[last.reference], step[None])[0] + joined
     covariance = _covariance(world, poses, track, anchor)
-    return Placed(link.scene, world, poses, covariance, track.reference, last.segment, link.residual, "")
+    residual = _residual(fit, target)
+    return Placed(link.scene, world, poses, covariance, track.reference, last.segment, residual, "")
+
+
+def _residual(fit: Alignment, target: Array) -> float:
+    """The fit's robust deviation over the points' median distance."""
+    return float(fit.residual / np.median(np.linalg.norm(target[fit.weights > 0], axis=-1)))
 
 
 def _shared(last: SceneLike, scene: SceneLike) -> list[tuple[int, int]]:
-    """Index in the last window and in this one of every frame that both hold, oldest first."""
+    """Index in the last window and in this one of frames that both hold, oldest first: MAX_FRAMES at most."""
     index = {stamp: i for i, stamp in enumerate(last.stamps)}
-    return [(index[stamp], i) for i, stamp in enumerate(scene.stamps) if stamp in index]
-
-
-def _points(scene: SceneLike, frames: list[int], camera: int, grid: int) -> tuple[Array, Array]:
-    """What a grid of pixels shows in each frame, in one camera: xyz [N, 3] and confidence [N]."""
-    u, v = asked_grid(grid, grid, scene.device)
-    time = torch.tensor(frames, device=scene.device)[:, None]
-    answers = ask(scene, u, v, time, time, camera)
-    sure = torch.where(usable(answers.confidence), answers.confidence, 0.0)
-    return answers.xyz.reshape(-1, 3).double().cpu().numpy(), sure.reshape(-1).double().cpu().numpy()
-
-
-def surest_weights(points: Array, sure: Array) -> Array:
-    """Weights [N] of points [N, 3]: the surest 85 % their confidence, far ones less, the others 0."""
-    used = sure > 0.0
-    if used.any():
-        ranked = np.sort(sure[used])
-        used &= sure >= ranked[int(np.ceil((1.0 - SUREST) * (len(ranked) - 1)))]
-    # The error of an answer grows with distance, beyond the scene's mean depth in proportion to it.
-    distance = np.linalg.norm(points, axis=-1)
-    mean = max(float(distance.mean()), np.finfo(np.float64).tiny)
-    return np.where(used, sure / (1.0 + distance / mean) ** 2, 0.0)
+    shared = [(index[stamp], i) for i, stamp in enumerate(scene.stamps) if stamp in index]
+    step = max(1, len(shared) - 1) / (MAX_FRAMES - 1)
+    return shared if len(shared) <= MAX_FRAMES else [shared[round(k * step)] for k in range(MAX_FRAMES)]
 
 
 def _filled(track: CameraTrack) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 from d4rt_ros.stream.encoding import Encoding, linked
 from d4rt_ros.stream.frames import Window
 from d4rt_ros.stream.gauge import Gauge
+from d4rt_ros.stream.glance import Glance
 from d4rt_ros.stream.history import History
 from d4rt_ros.stream.join import Link, Placed
 from d4rt_ros.stream.lens import CalibratedScene
@@ -73,14 +74,14 @@ class Pipeline:
     ) -> WindowResult:
         """Encode a window and answer what is wanted about it.
 
-        Depth goes first: nothing is done before it that it does not need. It needs the join to the last
-        window, which says how long this one's units are; the cameras only where there is no join or the scale
+        Depth goes first: nothing is done before it that it does not need. It needs the link to the last
+        window, which says how long this one's units are; the cameras only where there is no link or the scale
         is measured on them; and the lens only where that is given, because answers change with it.
 
-        A joined window whose own cameras are not found afterwards keeps the scale of the join, and with it
-        metres: that scale is as good as any, all parts of a result have the same one, and depth has left
-        already. Only what needs a place in the world (poses, map) is missing, and the next window begins
-        another one.
+        A linked window that finds no place in the world afterwards, or not its own cameras, keeps the scale
+        of the link, and with it metres: that scale is as good as any, all parts of a result have the same
+        one, and depth has left already. What needs a place in the world (poses, map) then begins another one,
+        or is missing and the next window begins another one.
 
         Args:
             window: frames of one size, an even number, stamps strictly rising.
@@ -106,7 +107,9 @@ class Pipeline:
         if window.newest.intrinsics is not None:
             scene, matrix, known = self._camera(scene, window, report)
         world, views = self._world, self._views
-        link = world.link(scene, window, report)
+        asked = world.asks(scene, window), views.asks(scene, wanted)
+        glance = Glance(scene, *(grid for grid in asked if grid is not None))
+        link = world.link(glance, window, report)
         quick = link is not None and link.last is not None and not world.scale_needs_cameras
         placed = None if quick else world.place(link, window, report)
         at: Link | Placed | None = link if quick else placed
@@ -123,10 +126,9 @@ class Pipeline:
             metric=scale.metric,
             scale=factor,
         )
-        surface = views.look(result, wanted, report)
+        surface = views.look(glance, window.newest.image, wanted, report)
         if surface is not None and "depth" in wanted:
-            depth, sure = surface.depth(result.image_size, factor)
-            result = replace(result, depth=depth, depth_confidence=sure)
+            result = replace(result, depth=surface.depth(result.image_size, factor))
         early(result, DEPTH)
         if window.newest.intrinsics is None:
             _, matrix, _ = self._camera(scene, window, report)
@@ -134,7 +136,7 @@ class Pipeline:
         if quick:
             placed = world.place(link, window, report)
             scale = scale if placed is not None else unplaced(scale)
-        result = replace(result, scale_state=scale.state)
+        result = replace(result, scale_state=scale.state, segment=world.segment)
         if placed is not None:
             world.gauge.change(scale.metres_per_unit, placed.poses[placed.reference, :3, 3])
             result = replace(

@@ -90,7 +90,6 @@ class WindowResult:
         scale_state: source of the scale and how sure it is, in words.
         depth: [H, W] float32 of the newest frame, NaN below the least confidence; asked for at points_stride
             and interpolated in between, but not over edges.
-        depth_confidence: [H, W] float32.
         points: the newest frame's points in its camera frame, rgb and confidence.
         dynamic: points that move in the world, in the newest camera's frame, velocity and confidence.
         map_points: still points of the segment in the world, rgb.
@@ -114,7 +113,6 @@ class WindowResult:
     scale: float = 1.0
     scale_state: str = ""
     depth: np.ndarray | None = None
-    depth_confidence: np.ndarray | None = None
     points: Cloud | None = None
     dynamic: Cloud | None = None
     map_points: Cloud | None = None

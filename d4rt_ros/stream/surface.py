@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
+from d4rt_ros.stream.glance import Glance, Grid
 from d4rt_ros.stream.results import Cloud
-from d4rt_ros.tasks.ask import ask, asked_grid, usable
+from d4rt_ros.tasks.ask import asked_grid
 from d4rt_ros.tasks.motion import moving_points
 
 if TYPE_CHECKING:
@@ -26,38 +27,43 @@ class Surface:
 
     Attributes:
         shape: rows and columns of the grid, rows x columns = N.
-        u: [N] 0..1 on the scene's device.
-        v: [N].
         xyz: [N, 3] float32 in the newest camera, finite.
         confidence: [N] float32.
         valid: [N] bool, confidence high enough and in front of the camera.
-        rgb: [N, 3] uint8.
+        image: [H, W, 3] uint8, the frame.
     """
 
     shape: tuple[int, int]
-    u: torch.Tensor
-    v: torch.Tensor
     xyz: np.ndarray
     confidence: np.ndarray
     valid: np.ndarray
-    rgb: np.ndarray
+    image: np.ndarray
 
-    def depth(self, size: tuple[int, int], factor: float) -> tuple[np.ndarray, np.ndarray]:
-        """Depth and confidence [H, W] float32 of the whole image; NaN where not valid.
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """[N, 3] uint8 colours of the pixels."""
+        row, column = (
+            ((np.arange(n) + 0.5) * (size / n)).astype(np.int64)
+            for n, size in zip(self.shape, self.image.shape)
+        )
+        return np.asarray(self.image[row[:, None], column].reshape(-1, 3))
+
+    def depth(self, size: tuple[int, int], factor: float) -> np.ndarray:
+        """Depth [H, W] float32 of the whole image; NaN where not valid.
 
         Between the asked pixels depth is interpolated on a surface; at an edge it is the nearest pixel's.
         """
-        depth = np.where(self.valid, self.xyz[:, 2] * np.float32(factor), np.nan).astype(np.float32)
-        depth, sure = depth.reshape(self.shape), self.confidence.reshape(self.shape)
+        depth = np.where(self.valid, self.xyz[:, 2] * np.float32(factor), np.float32(np.nan))
+        depth = depth.reshape(self.shape)
         if self.shape == size:
-            return depth, sure
+            return depth
         full = size[::-1]
         nearest = cv2.resize(depth, full, interpolation=cv2.INTER_NEAREST_EXACT)
         smooth = cv2.resize(depth, full, interpolation=cv2.INTER_LINEAR)
         # OpenCV's way needs a fifth of numpy's time. A comparison with NaN is False.
         apart = cv2.absdiff(smooth, nearest)
         cv2.copyTo(smooth, cv2.compare(apart, nearest * np.float32(SMOOTH), cv2.CMP_LE), nearest)
-        return nearest, cv2.resize(sure, full, interpolation=cv2.INTER_LINEAR)
+        return nearest
 
     def cloud(self, factor: float) -> Cloud:
         """The valid points."""
@@ -82,33 +88,27 @@ class Moving:
     note: str
 
 
-def newest_surface(scene: SceneLike, image: np.ndarray, stride: int, min_confidence: float) -> Surface:
+def surface_grid(scene: SceneLike, stride: int) -> Grid:
+    """What `newest_surface` asks: every `stride`-th pixel of the newest frame, in both directions."""
+    height, width = scene.image_size
+    newest = scene.num_frames - 1
+    return Grid(-(-height // stride), -(-width // stride), (newest,), newest)
+
+
+def newest_surface(glance: Glance, image: np.ndarray, stride: int, min_confidence: float) -> Surface:
     """Ask for the pixels of the newest frame.
 
     Args:
-        scene: the window.
+        glance: asks the window.
         image: [H, W, 3] uint8, the newest frame.
         stride: pixels of the image per point, in both directions.
         min_confidence: points below it are not valid.
     """
-    height, width = scene.image_size
-    shape = -(-height // stride), -(-width // stride)
-    u, v = asked_grid(*shape, scene.device)
-    newest = scene.num_frames - 1
-    answers = ask(scene, u, v, newest, newest, newest)
-    valid = usable(answers.confidence, min_confidence) & (answers.xyz[:, 2] > 0)
-    row, column = (
-        ((np.arange(n) + 0.5) * (size / n)).astype(np.int64) for n, size in zip(shape, (height, width))
-    )
-    return Surface(
-        shape,
-        u,
-        v,
-        answers.xyz.float().cpu().numpy(),
-        answers.confidence.float().cpu().numpy(),
-        valid.cpu().numpy(),
-        image[row[:, None], column].reshape(-1, 3),
-    )
+    grid = surface_grid(glance.scene, stride)
+    found = glance.points(grid)
+    sure = found.confidence
+    valid = (sure > 0.0) & (sure >= min_confidence) & (found.xyz[:, 2] > 0.0)
+    return Surface((grid.rows, grid.columns), found.xyz, sure, valid, image)
 
 
 def judge(scene: SceneLike, surface: Surface, min_speed: float, min_confidence: float) -> Moving:
@@ -121,9 +121,8 @@ def judge(scene: SceneLike, surface: Surface, min_speed: float, min_confidence: 
         min_confidence: answers below it do not count.
     """
     newest = scene.num_frames - 1
-    found = moving_points(
-        scene, surface.u, surface.v, newest, newest, MOTION_SAMPLES, min_speed, min_confidence
-    )
+    u, v = asked_grid(*surface.shape, scene.device)
+    found = moving_points(scene, u, v, newest, newest, MOTION_SAMPLES, min_speed, min_confidence)
     judged, moving = (part.cpu().numpy() & surface.valid for part in (found.judged, found.moving))
     velocity = found.velocity.float().cpu().numpy()
     return Moving(moving, judged & ~moving, velocity, "" if found.ok else f"motion: {found.reason}")

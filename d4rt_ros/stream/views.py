@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from d4rt_ros.stream.follow import Follower
 from d4rt_ros.stream.gauge import Gauge
+from d4rt_ros.stream.glance import Glance, Grid
 from d4rt_ros.stream.join import Placed
 from d4rt_ros.stream.map import VoxelMap
 from d4rt_ros.stream.report import Report
 from d4rt_ros.stream.results import Cloud, Tracks, WindowResult
 from d4rt_ros.stream.settings import StreamSettings
-from d4rt_ros.stream.surface import Surface, judge, newest_surface
+from d4rt_ros.stream.surface import Surface, judge, newest_surface, surface_grid
+
+if TYPE_CHECKING:
+    from d4rt_ros.model import SceneLike
+
+_OF_SURFACE = frozenset({"depth", "points", "dynamic", "map"})  # parts that are made of the newest surface
 
 
 class Views:
@@ -51,13 +58,19 @@ class Views:
         """Speed of a point that counts as still, units of the segment per second."""
         return self._settings.dynamic_min_speed / gauge.factor
 
-    def look(self, result: WindowResult, wanted: frozenset[str], report: Report) -> Surface | None:
-        """What the newest frame shows, if anything of it is wanted."""
-        scene, s, image = result.scene, self._settings, result.window.newest.image
-        if scene is None or not wanted & {"depth", "points", "dynamic", "map"}:
+    def asks(self, scene: SceneLike, wanted: frozenset[str]) -> Grid | None:
+        """What `look` will ask the scene; None where that is nothing."""
+        return surface_grid(scene, self._settings.points_stride) if wanted & _OF_SURFACE else None
+
+    def look(
+        self, glance: Glance, image: np.ndarray, wanted: frozenset[str], report: Report
+    ) -> Surface | None:
+        """What the newest frame [H, W, 3] shows, if anything of it is wanted."""
+        s = self._settings
+        if not wanted & _OF_SURFACE:
             return None
         surface: Surface | None = report.step(
-            "points", lambda: newest_surface(scene, image, s.points_stride, s.points_min_confidence)
+            "points", lambda: newest_surface(glance, image, s.points_stride, s.points_min_confidence)
         )
         if surface is not None and not surface.valid.any():
             report.note(f"none of the {len(surface.valid)} points is as sure as {s.points_min_confidence:g}")

@@ -12,6 +12,7 @@ import torch
 from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.stream.frames import Window
 from d4rt_ros.stream.gauge import Gauge
+from d4rt_ros.stream.glance import Glance, Grid
 from d4rt_ros.stream.join import Joiner, Link, Placed
 from d4rt_ros.stream.report import Report
 from d4rt_ros.stream.scale import Scale, ScaleEstimator
@@ -45,13 +46,19 @@ class World:
         self._joiner = Joiner(settings.pose_grid)
         self._scale = ScaleEstimator(settings.scale_source, settings.scale_value)
 
-    def link(self, scene: SceneLike, window: Window, report: Report) -> Link | None:
-        """The join of a window to the last one; None if it failed."""
-        link: Link | None = report.step("join", lambda: self._joiner.link(scene, window.starts_segment))
+    def asks(self, scene: SceneLike, window: Window) -> Grid | None:
+        """What `link` will ask the scene; None where that is nothing."""
+        return self._joiner.asks(scene, window.starts_segment)
+
+    def link(self, glance: Glance, window: Window, report: Report) -> Link | None:
+        """How long a window's units are in those of the last one; None if that failed."""
+        link: Link | None = report.step(
+            "join", lambda: self._joiner.link(glance.scene, window.starts_segment, glance)
+        )
         return link
 
     def place(self, link: Link | None, window: Window, report: Report) -> Placed | None:
-        """The cameras of a window; None where they are not found."""
+        """The place of a window and its cameras; None where they are not found."""
         if link is None:
             return None
         placed = report.step("pose", lambda: self._joiner.settle(link))
