@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from d4rt_ros.model import D4RT, ModelConfig, Queries
 from d4rt_ros.model.flow import with_depth
 from d4rt_ros.model.pixels import pixel_to_uv
-from d4rt_ros.model.pyramid import Conv, Pyramid, Residual
+from d4rt_ros.model.pyramid import Conv, Pyramid, Residual, levelled
 from d4rt_ros.training.losses import map_error
 from d4rt_ros.training.recipe import recipe_from_dict
 from d4rt_ros.training.trainer import Trainer
@@ -51,6 +51,36 @@ def test_before_anything_is_learnt_depth_is_one_in_any_precision() -> None:
         guess = raw["log_depth"]
         assert guess.dtype == torch.float32
         assert guess.abs().max() == 0
+
+
+def test_exposure_and_contrast_of_a_window_are_levelled_out() -> None:
+    torch.manual_seed(0)
+    video = torch.rand(2, 4, 3, 16, 16) * torch.linspace(0.8, 1.0, 4).view(1, 4, 1, 1, 1)
+    level = levelled(video)
+    grey = level.mean(2).flatten(1)
+    assert grey.mean(1).tolist() == pytest.approx([0.5, 0.5], abs=1e-5)
+    assert grey.std(1).tolist() == pytest.approx([0.15, 0.15], rel=1e-3)
+    darker = torch.stack((video[0] * 0.3 + 0.1, video[1] * 0.5))
+    torch.testing.assert_close(levelled(darker), level, atol=1e-4, rtol=0)
+    frames = level.mean((2, 3, 4))
+    assert bool((frames.diff(dim=1) > 0.01).all())  # what changes within a window stays
+
+
+def test_noise_of_a_flat_window_is_not_blown_up() -> None:
+    flat = torch.full((1, 2, 3, 8, 8), 0.9)
+    assert torch.equal(levelled(flat), torch.full_like(flat, 0.5))
+    assert (levelled(flat + 0.001 * torch.randn_like(flat)) - 0.5).abs().max() < 0.03
+
+
+def test_answers_do_not_depend_on_the_exposure() -> None:
+    torch.manual_seed(0)
+    model = D4RT(SMALL).eval().requires_grad_(False)
+    nn.init.normal_(cast("Conv", model.encoder.pyramid.guess[1]).weight, std=0.1)  # type: ignore[union-attr]
+    video, queries = torch.rand(1, 8, 3, 64, 64), some_queries(5, 8, batch=1)
+    bright, dark = (model(v, torch.ones(1), queries) for v in (video, 0.4 * video + 0.2))
+    assert bright["log_depth"].std() > 0.01
+    for name in ("log_depth", "xyz", "uv", "visibility"):
+        torch.testing.assert_close(dark[name], bright[name], atol=1e-3, rtol=1e-3)
 
 
 def test_convolutions_know_how_far_down_and_how_far_right_they_are() -> None:

@@ -14,7 +14,18 @@ from torch import Tensor, nn
 from d4rt_ros.model.flow import scaled
 
 FLOWS = 12  # numbers that a cell is told of flow: to the frame before, after, first and last
+_CONTRAST, _FLAT = 0.15, 0.03  # standard deviation of grey that the network sees, and least that is stretched
 _GUESS = 4  # pixels a cell of the level that depth is read from
+
+
+def levelled(video: Tensor) -> Tensor:
+    """Windows [B, T, 3, H, W] with the mean and contrast of all their frames together set to fixed values.
+
+    Cameras differ more in exposure and contrast than a small network learns to see past.
+    """
+    grey = video.mean(2).flatten(1)
+    mean, spread = grey.mean(1), grey.std(1, correction=0).clamp_min(_FLAT)
+    return (video - mean.view(-1, 1, 1, 1, 1)) * (_CONTRAST / spread).view(-1, 1, 1, 1, 1) + 0.5
 
 
 class Conv(nn.Module):

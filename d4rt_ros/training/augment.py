@@ -19,7 +19,8 @@ class AugmentSettings:
     """Strengths as largest relative changes, the rest as probabilities; 0 switches one off."""
 
     brightness: float = 0.4
-    contrast: float = 0.4
+    contrast: float = 0.4  # up to 1.4 times as much or as little; clipped as in cameras
+    gamma: float = 0.0  # exponent up to this much larger, or smaller
     saturation: float = 0.4
     hue: float = 0.1  # of a full turn
     drop: float = 0.2  # to grey
@@ -57,10 +58,12 @@ def blur(video: Tensor, sigma: float) -> Tensor:
 def augment_colour(video: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
     """Change the colours of one clip [T, 3, H, W] uint8; returns uint8 of the same shape."""
     x = video.float() / 255
+    if settings.gamma:
+        x = x ** (1 + settings.gamma) ** _uniform(generator, -1, 1)
     luma = torch.tensor(_LUMA)[:, None, None]
     x = x * (1 + _uniform(generator, -settings.brightness, settings.brightness))
     middle = (x * luma).sum(-3).mean()
-    x = middle + (x - middle) * (1 + _uniform(generator, -settings.contrast, settings.contrast))
+    x = middle + (x - middle) * (1 + settings.contrast) ** _uniform(generator, -1, 1)
     grey = (x * luma).sum(-3, keepdim=True)
     x = grey + (x - grey) * (1 + _uniform(generator, -settings.saturation, settings.saturation))
     if settings.hue:
