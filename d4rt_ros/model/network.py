@@ -16,7 +16,7 @@ from d4rt_ros.model.encoder import Encoder
 from d4rt_ros.model.flow import at, flow_paths, follow, with_depth
 from d4rt_ros.model.graphs import DecodeGraphs
 from d4rt_ros.model.layers import Attention, CrossBlock, KeysValues, SelfBlock
-from d4rt_ros.model.pyramid import Conv
+from d4rt_ros.model.pyramid import Conv, levelled
 from d4rt_ros.model.queries import Queries
 from d4rt_ros.model.scene import Scene
 from d4rt_ros.model.traced import Function, Traced
@@ -67,18 +67,13 @@ class Encoded(NamedTuple):
     """What the encoder makes of B windows of T frames.
 
     memory: [B, tokens + 1, dec_width]. paths: where optical flow leads, as `flow_paths` and `with_depth` say.
-    log_depth: the pyramid's guess [B, T, H, W]. None where the network has no such part.
+    pixels: levelled colours and the pyramid's guess of log depth, [B, T, H, W, 4]; patches are cut from these
+    instead of from the frames. None where the network has no such part.
     """
 
     memory: Tensor
     paths: Tensor | None
-    log_depth: Tensor | None
-
-    def colours(self, images: Tensor) -> Tensor:
-        """What patches are cut from: images [B, T, h, w, 3], with log depth as a fourth channel if known."""
-        if self.log_depth is None:
-            return images
-        return torch.cat((images, self.log_depth[..., None]), dim=-1)
+    pixels: Tensor | None
 
 
 class D4RT(nn.Module):
@@ -113,20 +108,23 @@ class D4RT(nn.Module):
         )
 
     def _encode(self, video: Tensor, aspect_ratio: Tensor, paths: Tensor | None) -> tuple[Tensor, ...]:
-        """Memory, then paths and log depth where the network has them."""
+        """Memory, then paths and pixels where the network has them."""
         aspect = self.aspect_ratio_proj(aspect_ratio.reshape(-1, 1, 1).to(torch.float32))
+        if self.config.pyramid:
+            video = levelled(video)
         tokens, log_depth = self.encoder(video, aspect, paths)
         memory = self.memory_proj(tokens.to(self.precision))
         if self.config.anchored:
             memory = memory + self.query_embedder.places(video.shape[1])
-        if paths is not None and log_depth is not None:
-            paths = with_depth(paths, log_depth)
-        return tuple(part for part in (memory, paths, log_depth) if part is not None)
+        if log_depth is None:
+            return (memory,) if paths is None else (memory, paths)
+        pixels = torch.cat((video.movedim(2, -1), log_depth[..., None]), dim=-1)
+        return (memory, pixels) if paths is None else (memory, with_depth(paths, log_depth), pixels)
 
     def answer(
         self, queries: Queries, images: Tensor, memory: KeysValues, paths: Tensor | None
     ) -> dict[str, Tensor]:
-        """Raw outputs for queries [B, N], given `Encoded.colours`, `Decoder.keys_values` and paths."""
+        """Raw outputs for queries [B, N], given images or `Encoded.pixels`, keys and values, and paths."""
         path = None if paths is None else follow(paths, queries)
         patches, own_depth = self.query_embedder.patches(images, queries.u, queries.v, queries.t_src)
         x = self.query_embedder(queries, patches, self.config.image_size, path)
@@ -178,9 +176,11 @@ class D4RT(nn.Module):
         [B, T, H, W] comes too.
         """
         encoded = self.encoded(video, aspect_ratio)
-        colours = encoded.colours((video if images is None else images).movedim(-3, -1))
-        raw = self.answer(queries, colours, self.decoder.keys_values(encoded.memory), encoded.paths)
-        return raw if encoded.log_depth is None else {**raw, "log_depth": encoded.log_depth}
+        pixels = encoded.pixels
+        if pixels is None:
+            pixels = (video if images is None else images).movedim(-3, -1)
+        raw = self.answer(queries, pixels, self.decoder.keys_values(encoded.memory), encoded.paths)
+        return raw if encoded.pixels is None else {**raw, "log_depth": pixels[..., 3]}
 
     @property
     def device(self) -> torch.device:

@@ -69,9 +69,10 @@ class Scene:
         encoded = model.encoded(small, aspect)
         memory = model.decoder.keys_values(encoded.memory)
         larger = batch.shape[-2] > config.image_size[0] and batch.shape[-1] > config.image_size[1]
-        images = original if config.original_patches and larger else small
-        # a pixel's colours together: patches are cut by pixel
-        images = encoded.colours(images.movedim(-3, -1)).contiguous()
+        images = encoded.pixels
+        if images is None:
+            images = (original if config.original_patches and larger else small).movedim(-3, -1)
+        images = images.contiguous()  # a pixel's colours together: patches are cut by pixel
         kept = video if video.dtype == torch.uint8 else (video * 255).round().to(torch.uint8)
         return Scene(model, kept, stamps, images, memory, encoded.paths)
 
