@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from d4rt_ros.model import Queries
-from d4rt_ros.model.flow import flow_paths, follow
+from d4rt_ros.model import Queries, flow
+from d4rt_ros.model.flow import flow_paths, follow, scaled
+from d4rt_ros.model.network import from_pixel
 
 STEP = (1.5, -0.75)  # pixels a frame
 
 
-def sliding(frames: int = 8, size: int = 64) -> Tensor:
-    """[1, T, 3, size, size]: a texture that moves by STEP from frame to frame."""
+def sliding(frames: int = 8, width: int = 64) -> Tensor:
+    """[1, T, 3, 64, width]: a texture that moves by STEP from frame to frame."""
     texture = cv2.GaussianBlur(np.random.default_rng(0).random((160, 160)).astype(np.float32), (0, 0), 2.5)
     texture = (texture - texture.min()) / np.ptp(texture)
     images = []
     for t in range(frames):
         shift = np.float32([[1, 0, STEP[0] * t - 48], [0, 1, STEP[1] * t - 48]])
-        images.append(cv2.warpAffine(texture, shift, (size, size), flags=cv2.INTER_CUBIC))
+        images.append(cv2.warpAffine(texture, shift, (width, 64), flags=cv2.INTER_CUBIC))
     return torch.from_numpy(np.stack(images))[None, :, None].expand(-1, -1, 3, -1, -1).clamp(0, 1)
 
 
@@ -34,6 +38,63 @@ def test_paths_follow_a_moving_texture_forth_and_back() -> None:
             way = inside[i, :, :, j, :2].reshape(-1, 2).median(0).values * 64
             assert way.tolist() == pytest.approx([STEP[0] * (j - i), STEP[1] * (j - i)], abs=0.35)
             assert inside[i, :, :, j, 2].median() * 64 < 0.3, "it comes back"
+
+
+def test_ways_are_in_image_widths_and_heights() -> None:
+    inside = flow_paths(sliding(2, width=128))[0, 0, 4:12, 8:24, 1]
+    du, dv = inside[..., :2].reshape(-1, 2).median(0).values
+    assert (float(du) * 128, float(dv) * 64) == pytest.approx(STEP, abs=0.35)
+
+
+def known(monkeypatch: pytest.MonkeyPatch, way: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Tensor:
+    """Paths [16, 16, 2, 3] of two frames, to which `way` (u, v) to (du, dv) is the flow."""
+    axis = (np.arange(64, dtype=np.float32) + 0.5) / 64
+    monkeypatch.setattr(flow, "_flows", lambda images: [way(*np.meshgrid(axis, axis)).astype(np.float32)])
+    return flow_paths(torch.rand(1, 2, 3, 64, 64))[0]
+
+
+def test_the_way_back_is_that_of_the_points_which_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a zoom by 1.25 what is here now was nearer to the middle before, where the flow was less."""
+    paths = known(monkeypatch, lambda u, v: np.stack((u - 0.5, v - 0.5), -1) * 0.25)
+    centre = (torch.arange(16) + 0.5) / 16 - 0.5
+    for here, there, scale in ((0, 1, 1.25), (1, 0, 0.8)):
+        du = paths[here, 3:13, 3:13, there, 0]
+        torch.testing.assert_close(du, ((scale - 1) * centre[3:13]).expand(10, 10), atol=2e-3, rtol=0)
+    assert paths[:, 4:12, 4:12, :, 2].max() < 2e-3
+
+
+def test_who_ends_at_another_one_s_place_does_not_find_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The left half slides by a quarter, in part behind the right half, which stays."""
+    paths = known(monkeypatch, lambda u, v: np.stack((0.25 * (u < 0.5), 0 * v), -1))
+    missed = paths[0, 8, :, 1, 2]
+    assert missed[:3].max() < 1e-3  # still in sight
+    torch.testing.assert_close(missed[4:7], torch.full((3,), 0.25))  # behind: how far it is from the start
+    assert missed[9:].max() < 1e-3
+
+
+def test_threads_do_not_share_what_flow_is_computed_with() -> None:
+    clips = [torch.rand(1, 4, 3, 96, 96) for _ in range(8)]
+    alone = [flow_paths(clip) for clip in clips]
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(flow_paths, clips), alone):
+            assert torch.equal(found, expected)
+
+
+def test_answers_start_where_flow_leads_the_pixel() -> None:
+    """Its place in the asked frame at t_tgt, the ray through its place in the frame of the camera."""
+    queries = Queries.make(torch.tensor([[0.5, 0.3]]), torch.tensor([[0.5, 0.6]]), 0, 1, 2)
+    path = torch.zeros(1, 2, 3, 3)
+    path[..., 1, :2], path[..., 2, :2] = torch.tensor([0.1, 0.2]), torch.tensor([-0.05, 0.03])
+    raw = {"uv": torch.tensor([[[0.01, 0.0]] * 2]), "xyz": torch.zeros(1, 2, 3)}
+    found = from_pixel(raw, queries, path, torch.full((1, 2), np.log(2.0)))
+    torch.testing.assert_close(found["uv"], torch.tensor([[[0.61, 0.7], [0.41, 0.8]]]))
+    rays = 1.4 * torch.tensor([[-0.05, 0.03], [-0.25, 0.13]])
+    torch.testing.assert_close(found["xyz"][0], 2 * torch.cat((rays, torch.ones(2, 1)), 1))
+
+
+def test_flow_out_of_the_image_tells_no_more_than_half_of_it() -> None:
+    found = scaled(torch.tensor([0.02, 0.5, 0.9, -3.0]))
+    torch.testing.assert_close(found, torch.tensor([0.2, 5.0, 5.0, -5.0]))
 
 
 def test_a_still_camera_leads_nowhere() -> None:

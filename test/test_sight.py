@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from d4rt_ros.tasks.geometry import align_many, rotation_angle, transform_points
-from d4rt_ros.tasks.sight import refine_poses
+from d4rt_ros.tasks.sight import _step, refine_poses
 
 FOCAL, CENTRE = np.array([0.8, 1.1]), np.array([0.45, 0.52])
 
@@ -86,6 +86,55 @@ def test_tracks_no_truer_than_points_leave_the_alignment(noise: float) -> None:
     views.other += noise * views.other[..., 2:] * r.normal(0, 1, views.other.shape)
     views.tracks += noise * r.normal(0, 1, views.tracks.shape)
     np.testing.assert_array_equal(views.refined(views.aligned()), views.aligned())
+
+
+@pytest.mark.parametrize("noise", [(0.01, 0.02), (0.0005, 0.0)])
+def test_tracks_that_contradict_need_to_fit_better_than_points_that_are_not_fine_already(
+    noise: tuple[float, float],
+) -> None:
+    views, r = Views(4), np.random.default_rng(5)
+    turned = views.other @ Rotation.from_euler("y", 3, degrees=True).as_matrix()
+    views.tracks = turned[..., :2] / turned[..., 2:] * FOCAL + CENTRE
+    views.tracks += noise[1] * r.normal(0, 1, views.tracks.shape)
+    views.other += noise[0] * views.other[..., 2:] * r.normal(0, 1, views.other.shape)
+    np.testing.assert_array_equal(views.refined(views.aligned()), views.aligned())
+
+
+def test_all_cameras_are_posed_the_same_way() -> None:
+    views = Views(1).with_bad_points(2)
+    aligned = views.aligned()
+    views.deviation[1:] = 0.05
+    np.testing.assert_array_equal(views.refined(aligned), aligned)
+    views.deviation[:] = 0.002
+    assert (views.refined(aligned) != aligned).any((1, 2)).all()
+    views.weights[2] = 0.0
+    np.testing.assert_array_equal(views.refined(aligned), aligned)
+
+
+def test_most_points_may_lie_behind_the_camera() -> None:
+    views = Views(0)
+    views.own[64:, 2] *= -1
+    start = views.pose.copy()
+    start[:, :3, :3] = Rotation.from_euler("y", 3, degrees=True).as_matrix() @ start[:, :3, :3]
+    np.testing.assert_allclose(views.refined(start), views.pose, atol=1e-5)
+
+
+def test_a_lens_is_read_from_the_directions_that_agree() -> None:
+    views = Views(0)
+    views.own[:60, 0] += 2.0 * views.own[:60, 2]
+    start = views.pose.copy()
+    start[:, :3, :3] = Rotation.from_euler("y", 3, degrees=True).as_matrix() @ start[:, :3, :3]
+    assert views.angles(views.refined(start)).max() < 0.02
+
+
+def test_a_camera_that_went_some_way_is_drawn_back_by_what_it_does_not_know() -> None:
+    r, shift = np.random.default_rng(0), np.array([[0.3, -0.2, 0.1]])
+    seen = np.concatenate((r.normal(0, 0.4, (1, 50, 2)), r.uniform(1, 3, (1, 50, 1))), -1)
+    error = r.normal(0, 0.01, (1, 50, 2))
+    goals = np.concatenate((seen[..., :2] + error, seen[..., :2] - error), 1)  # nowhere, on the whole
+    step = _step(np.tile(seen, (1, 2, 1)), goals, np.ones((1, 100)), shift)
+    assert step is not None
+    assert -1e-2 < float(step[0, :3] @ shift[0]) < -1e-6
 
 
 @pytest.mark.parametrize("damage", ["behind", "weightless", "infinite"])

@@ -51,6 +51,7 @@ def test_another_size_begins_another_strip() -> None:
     strip = Strip(LENGTH)
     first, second = strip.append(images(1)[0]), strip.append(images(1, height=7)[0])
     assert second.shape == (7, 5, 3) and not np.shares_memory(first, second)
+    assert Strip(LENGTH).append(np.full((3, 5, 3), 0.5)).tolist() == np.full((3, 5, 3), 0.5).tolist()
     plain = images(LENGTH)
     assert (stacked(plain) == np.stack(plain)).all() and stacked(plain[:1]).shape == (1, 3, 5, 3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ from test_network import SMALL, small_model, some_queries
 from torch import Tensor
 
 from d4rt_ros.model import D4RT, Scene, scene
+from d4rt_ros.model.embedding import to_unit
 from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.traced import Traced
 
@@ -29,7 +31,7 @@ def plainly(encoded: Scene, count: int) -> tuple[dict[str, Tensor], dict[str, Te
     return encoded.decode_raw(queries), {name: value[0] for name, value in straight.items()}
 
 
-@pytest.mark.parametrize("counts", [(1, 2, 64, 300), (300, 1), (64, 1, 0, 1, 65)])
+@pytest.mark.parametrize("counts", [(1, 2, 64, 300), (300, 1), (64, 1, 0, 1, 65), (0, 3)])
 def test_any_number_of_queries_after_any_other(counts: tuple[int, ...]) -> None:
     encoded = small_model().encode(VIDEO)
     for count in counts:
@@ -84,6 +86,8 @@ def test_a_network_that_has_run_can_be_copied_and_trained() -> None:
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         torch.testing.assert_close(twin.encode(VIDEO).decode(queries).xyz, answers.xyz)
         assert twin._answering._function.__self__ is twin  # type: ignore[attr-defined]
+        twin.encode(VIDEO).decode(some_queries(6, 8))
+        assert len(twin._answering._made) == 1, "any number of queries, in a copy too"
     raw = model.requires_grad_(True)(VIDEO[None], torch.ones(1), some_queries(5, 8, batch=1))
     sum(value.float().sum() for value in raw.values()).backward()
     assert all(p.grad is not None for p in model.encoder.blocks.parameters())
@@ -143,6 +147,7 @@ def test_threads_share_a_trace() -> None:
 
     def double(x: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
         calls.append(len(x))
+        time.sleep(0.05)  # until all have come
         return (2 * x if y is None else x + y,)
 
     traced = Traced(double, free=1)
@@ -152,6 +157,17 @@ def test_threads_share_a_trace() -> None:
         assert torch.equal(value, torch.full((1, n + 1), 2.0 * n))
     assert len(calls) == 1
     assert traced(torch.ones(1, 2), torch.ones(1, 2))[0].sum() == 4
+
+
+def test_what_a_trace_takes_for_granted_is_what_it_was_made_for() -> None:
+    unit = Traced(lambda x: (to_unit(x),))
+    for dtype, value in ((torch.uint8, 51), (torch.float32, 0.2), (torch.uint8, 51)):
+        assert float(unit(torch.full((2, 3), value, dtype=dtype))[0][0, 0]) == pytest.approx(0.2)
+    clips = Traced(lambda x: (x + len(x),), free=1)
+    assert [int(clips(torch.zeros(n, 4))[0][0, 0]) for n in (1, 2, 1)] == [1, 2, 1]
+    gap = Traced(lambda x, y: (x if y is None else -y,))
+    one = torch.ones(2)
+    assert [int(gap(*given)[0][0]) for given in ((one, None), (None, one), (one, None))] == [1, -1, 1]
 
 
 def test_chunks_on_two_cores_answer_as_on_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class Traced:
         kind = (
             *(len(tensor) for tensor in given[: self._free]),
             *((tensor.shape, tensor.dtype) for tensor in given[self._free :]),
-            len(arguments),
+            *(tensor is None for tensor in arguments),
         )
         made = self._made.get(kind)
         if made is None:
