@@ -1,14 +1,20 @@
 """Camera and requests are taken by threads of their own, while the executor does nothing."""
 
+import threading
+import time
+
 import pytest
 import rclpy
 from node_rig import TYPES, Client, RoomModel, stamp, wait
 from numpy import uint8, zeros
 from room import SIZE
 from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from d4rt_ros import conversions
+from d4rt_ros.node.interface import SERVICES
+from d4rt_ros.node.listener import Listener, PastExecutor
 from d4rt_ros.node.node import D4RTNode
 from d4rt_ros.node.run import autostart
 
@@ -46,7 +52,15 @@ def test_an_executor_that_is_busy_holds_up_neither_images_nor_requests(idle):
     assert node.session.paused
 
 
-def test_what_a_callback_raises_is_logged_and_the_next_one_is_taken(idle, monkeypatch):
+def test_an_executor_is_told_to_leave_messages_and_requests_alone(idle):
+    _, node = idle
+    entities = (*node.subscriptions, *node.services)
+    own = [entity for entity in entities if isinstance(entity.callback_group, PastExecutor)]
+    assert len(own) == len(("image", "camera_info")) + len(SERVICES)
+    assert not any(entity.callback_group.can_execute(entity) for entity in own)
+
+
+def test_what_a_callback_raises_is_logged_and_the_next_one_is_taken(idle, monkeypatch, capfd):
     client, node = idle
     failed = []
 
@@ -57,6 +71,7 @@ def test_what_a_callback_raises_is_logged_and_the_next_one_is_taken(idle, monkey
     with monkeypatch.context() as patch:
         patch.setattr(node.session.inputs, "_on_frame", fail)
         assert show(client, node) and wait(lambda: failed)
+        assert wait(lambda: "a callback failed: RuntimeError: no luck" in "".join(capfd.readouterr()))
     assert show(client, node)
     assert wait(lambda: node.session.window.counters.received > 0)
 
@@ -70,3 +85,101 @@ def test_threads_end_with_the_node(idle):
     node.context.try_shutdown()
     threads[0].join(5)
     assert not threads[0].is_alive()
+
+
+def test_closing_waits_for_the_image_that_is_being_taken(idle, monkeypatch):
+    client, node = idle
+    began, done = threading.Event(), threading.Event()
+
+    def dawdle(frame):
+        began.set()
+        time.sleep(0.3)
+        done.set()
+
+    monkeypatch.setattr(node.session.inputs, "_on_frame", dawdle)
+    assert show(client, node) and began.wait(5)
+    node.session.inputs.close()
+    assert done.is_set()
+
+
+class Pair:
+    """A plain node that nobody spins, whose listener takes two topics, and a client that publishes on them.
+
+    ``act`` is called by the listener when both topics have something.
+    """
+
+    def __init__(self, act):
+        self.client, self.context, self.taken = Client(), rclpy.Context(), []
+        rclpy.init(context=self.context, domain_id=self.client.domain)
+        self.node, group = rclpy.create_node("pair", context=self.context), PastExecutor()
+        self.first, self.second = (
+            self.node.create_subscription(String, topic, lambda message: None, 10, callback_group=group)
+            for topic in ("first", "second")
+        )
+        self._publishers = {
+            topic: self.client.node.create_publisher(String, topic, 10) for topic in ("first", "second")
+        }
+        for topic, publisher in self._publishers.items():
+            assert wait(lambda topic=topic: self.node.count_publishers(topic) > 0)
+            assert wait(lambda publisher=publisher: publisher.get_subscription_count() > 0)
+        held, release = threading.Event(), threading.Event()
+
+        def take_first(message, info):
+            self.taken.append(message.data)
+            if message.data == "hold":
+                held.set()
+                release.wait(10)
+            else:
+                act(self)
+                self.taken.append("done")
+
+        sources = {self.first: take_first, self.second: lambda message, info: self.taken.append(message)}
+        self.listener = Listener(self.node, "pair", sources)
+        time.sleep(0.3)  # until both have found each other
+        self.publish("first", "hold")
+        assert held.wait(10)
+        self.publish("first", "act")
+        self.publish("second", "other")
+        time.sleep(0.3)  # until both have arrived
+        release.set()
+
+    def publish(self, topic, text):
+        self._publishers[topic].publish(String(data=text))
+
+    def close(self):
+        self.listener.close()
+        self.context.try_shutdown()
+        self.node.destroy_node()
+        self.client.close()
+
+
+def test_a_callback_may_close_its_listener_and_nothing_more_is_taken():
+    pair = Pair(lambda pair: pair.listener.close())
+    try:
+        assert wait(lambda: not pair.listener._thread.is_alive())
+        assert pair.taken == ["hold", "act", "done"]
+    finally:
+        pair.close()
+
+
+def test_what_somebody_else_has_taken_is_not_passed_on():
+    pair = Pair(lambda pair: pair.second.handle.take_message(String, False))
+    try:
+        assert wait(lambda: "done" in pair.taken)
+        pair.publish("second", "next")
+        assert wait(lambda: len(pair.taken) > 3)
+        assert pair.taken == ["hold", "act", "done", String(data="next")]
+    finally:
+        pair.close()
+
+
+def test_a_listener_that_hears_nothing_ends_with_its_context():
+    pair = Pair(lambda pair: None)
+    try:
+        assert wait(lambda: len(pair.taken) == 4)
+        time.sleep(0.2)  # it waits again
+        pair.context.try_shutdown()
+        pair.listener._thread.join(5)
+        assert not pair.listener._thread.is_alive()
+    finally:
+        pair.close()
