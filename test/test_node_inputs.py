@@ -1,5 +1,7 @@
 """What cameras do to a node: wrong encodings, changes in mid-stream, silence, and time that jumps."""
 
+import struct
+
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
@@ -7,12 +9,14 @@ from node_rig import FRAMES, TYPES, Rig, stamp, wait
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from room import SIZE
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
 from d4rt_ros import conversions
 from d4rt_ros.node.supervision import PATIENCE
+from d4rt_ros.node.wire import read_image
 from d4rt_ros.srv import Query
 
 
@@ -208,3 +212,33 @@ def test_parameters_are_refused_over_the_wire_with_field_value_and_range():
         assert shown.description and shown.floating_point_range[0].to_value == 1.0
     finally:
         rig.close()
+
+
+@pytest.mark.parametrize("frame_id", ["", "a", "cam", "camera_optical_frame", "caméra"])
+@pytest.mark.parametrize("encoding", ["rgb8", "mono8", "bayer_rggb8"])
+def test_an_image_is_read_from_its_bytes(frame_id, encoding):
+    """Whatever lengths come before its numbers; cut off or damaged anywhere it is refused."""
+    message = Image(height=2, width=5, encoding=encoding, is_bigendian=1, step=15)
+    message.header.frame_id = frame_id
+    message.header.stamp.sec, message.header.stamp.nanosec = -7, 2**32 - 1
+    message.data.frombytes(bytes(range(30)))
+    data = serialize_message(message)
+    read = read_image(data)
+    assert (read.header.stamp.sec, read.header.stamp.nanosec) == (-7, 2**32 - 1)
+    for name in ("height", "width", "encoding", "is_bigendian", "step"):
+        assert getattr(read, name) == getattr(message, name)
+    assert read.header.frame_id == frame_id and read.data.tobytes() == bytes(range(30))
+    whole = len(data) - (-(len(data) - 4) % 4)
+    for cut in range(min(whole, data.index(bytes(range(30))) + 30)):
+        with pytest.raises(ValueError, match="cut off or damaged|not in CDR"):
+            read_image(data[:cut])
+
+
+def test_an_image_of_a_machine_with_the_other_byte_order_is_read():
+    """CDR says in its first bytes which order its numbers have."""
+    parts = [struct.pack(">iII", 5, 6, 4), b"cam\0", struct.pack(">III", 1, 2, 6), b"mono8\0\1\0"]
+    data = b"\0\0\0\0" + b"".join(parts) + struct.pack(">II", 2, 2) + b"ab"
+    read = read_image(data)
+    assert (read.header.stamp.sec, read.header.stamp.nanosec, read.header.frame_id) == (5, 6, "cam")
+    assert (read.height, read.width, read.encoding, read.is_bigendian, read.step) == (1, 2, "mono8", 1, 2)
+    assert read.data.tobytes() == b"ab"

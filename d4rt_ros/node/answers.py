@@ -17,8 +17,6 @@ from d4rt_ros.outputs import published_pixels
 def answer_columns(answers: Answers, seen: np.ndarray, scale: float) -> dict[str, np.ndarray]:
     """Answers to columns of a point cloud, in the result's units; NaN where there is none."""
     part = {name: getattr(answers, name).float().cpu().numpy() for name in vars(answers)}
-    sound = seen & np.isfinite(part["xyz"]).all(-1) & np.isfinite(part["confidence"])
-    lost = ~sound
     columns = {
         "xyz": part["xyz"] * np.float32(scale),
         "u_v": part["uv"],
@@ -27,6 +25,10 @@ def answer_columns(answers: Answers, seen: np.ndarray, scale: float) -> dict[str
         "dx_dy_dz": part["displacement"] * np.float32(scale),
         "nx_ny_nz": part["normal"],
     }
+    # A sum is finite only if all its parts are; then, mostly, there is nothing to look for.
+    if seen.all() and np.isfinite(part["xyz"].sum() + part["confidence"].sum()):
+        return columns
+    lost = ~(seen & np.isfinite(part["xyz"]).all(-1) & np.isfinite(part["confidence"]))
     for name, values in columns.items():
         values[lost] = 0.0 if name in ("visibility", "confidence") else np.nan
     return columns

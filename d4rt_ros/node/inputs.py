@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -19,6 +20,7 @@ from d4rt_ros.node.listener import Listener, OnArrival, PastExecutor
 from d4rt_ros.node.messages import camera_qos
 from d4rt_ros.node.parameters import Value
 from d4rt_ros.node.transforms import Transforms
+from d4rt_ros.node.wire import read_image
 from d4rt_ros.stream import Frame
 
 try:
@@ -89,7 +91,7 @@ class CameraInputs:
         if values["image_transport"] == "compressed":
             self._subscribe("image", CompressedImage, "image/compressed", self._take_compressed)
         else:
-            self._subscribe("image", Image, "image", self._take_raw)
+            self._subscribe("image", Image, "image", self._take_raw, raw=True)
         self._subscribe("camera_info", CameraInfo, "camera_info", self._take_camera_info)
         if self._scale == "depth":
             self._subscribe("depth", Image, "depth", self._take_depth)
@@ -104,7 +106,9 @@ class CameraInputs:
         self._subscriptions.clear()
         self._waiting.clear()
 
-    def _subscribe(self, kind: str, message: Any, topic: str, callback: Callable[[Any], None]) -> None:
+    def _subscribe(
+        self, kind: str, message: Any, topic: str, callback: Callable[[Any], None], raw: bool = False
+    ) -> None:
         def take(received: Any, info: dict[str, int]) -> None:
             self.counters.heard[kind] = time.monotonic()
             if kind == "image":
@@ -129,11 +133,19 @@ class CameraInputs:
         events = SubscriptionEventCallbacks(
             incompatible_qos=mismatch, message_lost=lost if kind == "image" else None
         )
-        common = (message, topic, take, self._qos)
+        common = partial(
+            self._node.create_subscription,
+            message,
+            topic,
+            take,
+            self._qos,
+            callback_group=self._group,
+            raw=raw,
+        )
         try:
-            made = self._node.create_subscription(*common, callback_group=self._group, event_callbacks=events)
+            made = common(event_callbacks=events)
         except UnsupportedEventTypeError:  # not every middleware can tell
-            made = self._node.create_subscription(*common, callback_group=self._group)
+            made = common()
         self._subscriptions[kind], self._takers[made] = made, take
 
     def _count_gap(self, number: int) -> None:
@@ -144,8 +156,9 @@ class CameraInputs:
         gap = number - last - 1 if last is not None and number > last else 0
         self.counters.missed = (self.counters.missed or 0) + gap
 
-    def _take_raw(self, message: Any) -> None:
+    def _take_raw(self, data: bytes) -> None:
         self.counters.images += 1
+        message = read_image(data)
         self._take(message.header, conversions.image_array(message))
 
     def _take_compressed(self, message: Any) -> None:

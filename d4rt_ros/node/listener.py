@@ -44,7 +44,8 @@ class Listener:
         node: whose entities they are.
         name: of the thread.
         sources: subscriptions and services of a ``PastExecutor`` group, and who takes what arrives: message
-            and its info, or request and the header that its response needs. What that raises is logged.
+            (its bytes, if the subscription is raw) and its info, or request and the header that its response
+            needs. What that raises is logged.
     """
 
     def __init__(self, node: Node, name: str, sources: Mapping[Any, OnArrival]) -> None:
@@ -96,7 +97,7 @@ class Listener:
                 what, about = source.handle.service_take_request(source.srv_type.Request)
                 taken = about is not None
             else:
-                pair = source.handle.take_message(source.msg_type, False)
+                pair = source.handle.take_message(source.msg_type, source.raw)
                 taken = pair is not None
                 what, about = pair or (None, None)
             if taken:

@@ -25,6 +25,9 @@ def camera_qos(reliability: str) -> QoSProfile:
     return QoSProfile(depth=10, reliability=chosen)
 
 
+_POINT_FIELD = "sensor_msgs/msg/PointField"
+
+
 @cache
 def message_class(name: str) -> Any:
     """Class of ``package/msg/Name``."""
@@ -32,11 +35,19 @@ def message_class(name: str) -> Any:
     return getattr(import_module(f"{package}.{kind}"), message)
 
 
+@cache
+def _point_field(**fields: Any) -> Any:
+    """A field of point clouds; all clouds share the same few, which nobody changes."""
+    return message_class(_POINT_FIELD)(**fields)
+
+
 class RclpyMessages:
     """Messages of rclpy. Fast into a numeric field is ``array.array``; lists and numpy are slow."""
 
     def make(self, name: str, /, **fields: Any) -> Any:
         """A message of type ``name``; fields not given keep the message's defaults."""
+        if name == _POINT_FIELD:
+            return _point_field(**fields)
         fast = {key: value for key, value in fields.items() if isinstance(value, arrays.array)}
         message = message_class(name)(**{key: value for key, value in fields.items() if key not in fast})
         for key, value in fast.items():

@@ -74,6 +74,33 @@ def find_span(session: Session, start: Any, end: Any, at: int | None = None) -> 
     return Span(result, begin, finish, indices[0])
 
 
+def find_times(
+    session: Session, request: Any, count: int
+) -> tuple[WindowResult, tuple[int | np.ndarray, ...]]:
+    """The window that holds all stamps of a request, and its frames at source, target and camera.
+
+    Returns:
+        the window's result, and frame indices of the three: one for all points, or [N] int64.
+
+    Raises:
+        Refused: a field has neither 0, 1 nor N stamps.
+        NotHeld: no window has all stamps.
+    """
+    asked: list[list[int]] = []
+    for name in ("source", "target", "camera"):
+        values = getattr(request, name)
+        if len(values) not in (0, 1, count):
+            raise Refused(f"{name} has {len(values)} stamps for {count} points; 0, 1 or {count} are allowed")
+        asked.append(list(values) or [0])
+    stamps = sorted(set().union(*asked))
+    result, indices = session.pipeline.history.find(*stamps)
+    index = dict(zip(stamps, indices))
+    return result, tuple(
+        index[values[0]] if len(values) == 1 else np.array([index[one] for one in values], np.int64)
+        for values in asked
+    )
+
+
 def find_pixels(
     session: Session, u: Any, v: Any, result: WindowResult
 ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:

@@ -25,6 +25,7 @@ from d4rt_ros.node.requests import (
     coordinates,
     find_pixels,
     find_span,
+    find_times,
     moved,
     scene_of,
 )
@@ -127,28 +128,21 @@ class Services:
     def _query(self, session: Session, request: Any, response: Any) -> None:
         count = len(request.u)
         check_points(session, "u", count)
-        asked = [np.asarray(getattr(request, name), np.int64) for name in ("source", "target", "camera")]
-        for name, values in zip(("source", "target", "camera"), asked):
-            if len(values) not in (0, 1, count):
-                raise Refused(
-                    f"{name} has {len(values)} stamps for {count} points; 0, 1 or {count} are allowed"
-                )
-        asked = [values if len(values) else np.zeros(1, np.int64) for values in asked]
-        stamps, places = np.unique(np.concatenate(asked), return_inverse=True)
-        result, indices = session.pipeline.history.find(*stamps.tolist())
-        times = np.split(
-            np.asarray(indices)[places.reshape(-1)], np.cumsum([len(values) for values in asked])[:-1]
-        )
+        result, times = find_times(session, request, count)
         u, v, seen = find_pixels(session, request.u, request.v, result)
-        source, target, camera = (np.broadcast_to(one, count).copy() for one in times)
-        t_src, t_tgt, t_cam = (torch.from_numpy(one).to(u.device) for one in (source, target, camera))
-        queries = Queries.make(u, v, t_src, t_tgt, t_cam)
+        indices = (
+            torch.full_like(u, one, dtype=torch.int64)
+            if isinstance(one, int)
+            else torch.from_numpy(one).to(u.device)
+            for one in times
+        )
+        queries = Queries(u, v, *indices)
         answers = self._wait(session.worker.submit_decode(scene_of(result), queries))
         columns = answer_columns(answers, seen, result.scale)
         columns["u_v"] = published_pixels(columns["u_v"], result.image_size, camera_of(session, result))
-        columns["u_v"][~seen] = np.nan
-        same = bool((camera == camera[0]).all())
-        stamp = result.stamps[int(camera[0])] if same else result.stamps[-1]
+        camera = times[-1] if isinstance(times[-1], int) else int(times[-1][0])
+        same = isinstance(times[-1], int) or bool((times[-1] == camera).all())
+        stamp = result.stamps[camera if same else -1]
         response.points = conversions.point_cloud(
             self._types, stamp, result.frame_id, columns.pop("xyz"), **columns
         )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from d4rt_ros.tasks.ask import ZERO_CONFIDENCE, ask, asked_grid
+from d4rt_ros.model import Queries
+from d4rt_ros.tasks.ask import ZERO_CONFIDENCE, asked_grid
 
 if TYPE_CHECKING:
     from d4rt_ros.model import SceneLike
@@ -74,9 +75,14 @@ class Glance:
         return self._found[grid]
 
     def _ask(self, grids: tuple[Grid, ...]) -> None:
-        answers = ask(self.scene, *_queries(grids, self.scene.device))
+        # Not through tasks.ask, which would look at all that is answered; here two parts of it are used.
+        answers = self.scene.decode(_queries(grids, self.scene.device))
         xyz, sure = answers.xyz.float().cpu().numpy(), answers.confidence.float().cpu().numpy()
-        sure = np.where(sure > ZERO_CONFIDENCE, sure, np.float32(0.0))
+        used = sure > ZERO_CONFIDENCE
+        if not np.isfinite(xyz.sum() + sure.sum()):  # a sum is finite only if all its parts are
+            used &= np.isfinite(xyz).all(-1) & np.isfinite(sure)
+            xyz = np.where(used[:, None], xyz, np.float32(0.0))
+        sure = np.where(used, sure, np.float32(0.0))
         start = 0
         for grid in grids:
             part = slice(start, start + len(grid))
@@ -84,12 +90,12 @@ class Glance:
 
 
 @lru_cache(maxsize=16)
-def _queries(grids: tuple[Grid, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
-    """u, v, t_src, t_tgt, t_cam [N] of all grids, kept: every window asks the same. Not to be written to."""
+def _queries(grids: tuple[Grid, ...], device: torch.device) -> Queries:
+    """Those [N] of all grids, kept: every window asks the same. Not to be written to."""
     columns = []
     for grid in grids:
         u, v = asked_grid(grid.rows, grid.columns, device)
         time = torch.tensor(grid.frames, device=device).repeat_interleave(len(u))
         camera = torch.full_like(time, grid.camera)
         columns.append((u.repeat(len(grid.frames)), v.repeat(len(grid.frames)), time, time, camera))
-    return tuple(torch.cat(parts) for parts in zip(*columns))
+    return Queries(*(torch.cat(parts) for parts in zip(*columns)))

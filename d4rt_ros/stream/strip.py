@@ -62,13 +62,17 @@ class Strip:
 def stacked(images: Sequence[np.ndarray]) -> np.ndarray:
     """Images [T, H, W, 3] of a window: a view where they lie side by side in a strip, else a copy."""
     first, strip = images[0], images[0].base
-    size = first.nbytes
-    if isinstance(strip, np.ndarray) and strip.shape[1:] == first.shape and size:
-        start, address = strip.ctypes.data, first.ctypes.data
-        here = (address - start) // size
-        if all(
-            one.base is strip and one.shape == first.shape and one.ctypes.data == address + i * size
-            for i, one in enumerate(images)
+    if isinstance(strip, np.ndarray) and strip.shape[1:] == first.shape and first.nbytes:
+        addresses = [_address(one) for one in images]
+        here = (addresses[0] - _address(strip)) // first.nbytes
+        beside = range(addresses[0], addresses[0] + len(images) * first.nbytes, first.nbytes)
+        if addresses == list(beside) and all(
+            one.base is strip and one.shape == first.shape for one in images
         ):
             return np.asarray(strip[here : here + len(images)])
     return np.stack(images)
+
+
+def _address(image: np.ndarray) -> int:
+    """Of the first byte."""
+    return int(image.__array_interface__["data"][0])
