@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +60,7 @@ class Placed:
     residual: float | None
     note: str
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """Units of the segment per unit of the scene."""
         return sim3_parts(self.world_from_scene)[0]
@@ -201,6 +202,7 @@ class Joiner:
         last = self._last
         if last is not None and self._usual and self._usual[-1] < last.scene.num_frames:
             self._of_last(last, self._usual)
+            _ = last.scale  # kept from now on
 
     def _of_last(self, last: Placed, frames: tuple[int, ...]) -> tuple[Array, Array]:
         """Points [N, 3] and confidences [N] of some frames of the last window; asked once."""
