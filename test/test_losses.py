@@ -114,7 +114,8 @@ def test_confidence_held_at_one_leaves_the_xyz_gradient_whole() -> None:
         raw = perfect(a_truth(1, 8, seed=3))
         raw["confidence"] = torch.full((1, 8), math.log(0.25 / 0.75), requires_grad=True)  # a quarter
         raw["xyz"] = raw["xyz"].clone().requires_grad_()
-        total, _ = d4rt_loss(raw, truth, LossWeights(displacement=0.0), confidence_active=active)
+        total, terms = d4rt_loss(raw, truth, LossWeights(displacement=0.0), confidence_active=active)
+        torch.testing.assert_close(terms["xyz"], terms["error"] * (0.25 if active else 1))
         return torch.autograd.grad(total, [raw["xyz"], raw["confidence"]])
 
     (held, head), (weighed, other) = gradients(False), gradients(True)

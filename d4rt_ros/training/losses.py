@@ -111,9 +111,10 @@ def d4rt_loss(
 
     error = (signed_log(xyz) - signed_log(true_xyz)).abs().sum(-1)
     confidence = torch.sigmoid(raw["confidence"]).clamp(1e-4, 1 - 1e-4)
-    weighted = (
-        confidence * error if confidence_active else error + confidence * error.detach() - error.detach()
-    )
+    weighted = confidence * error
+    if not confidence_active:  # worth as much as at c = 1, while the head learns as ever
+        taught = confidence * error.detach()
+        weighted = error + taught - taught.detach()
     terms = {
         "xyz": masked_mean(weighted, known),
         "confidence": masked_mean(-confidence.log(), known),
