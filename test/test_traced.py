@@ -165,6 +165,8 @@ def test_what_a_trace_takes_for_granted_is_what_it_was_made_for() -> None:
         assert float(unit(torch.full((2, 3), value, dtype=dtype))[0][0, 0]) == pytest.approx(0.2)
     clips = Traced(lambda x: (x + len(x),), free=1)
     assert [int(clips(torch.zeros(n, 4))[0][0, 0]) for n in (1, 2, 1)] == [1, 2, 1]
+    mean = Traced(lambda x: (x.mean() if x.numel() else x.sum(),), free=1)
+    assert [float(mean(torch.ones(1, n))[0]) for n in (0, 3, 0, 5)] == [0, 1, 0, 1]
     gap = Traced(lambda x, y: (x if y is None else -y,))
     one = torch.ones(2)
     assert [int(gap(*given)[0][0]) for given in ((one, None), (None, one), (one, None))] == [1, -1, 1]
