@@ -39,6 +39,8 @@ class Traced:
     def __call__(self, *arguments: Tensor | None) -> Sequence[Tensor]:
         """The function's result; no gradients."""
         given = [tensor for tensor in arguments if tensor is not None]
+        if given[0].numel() == 0:  # a trace of nothing, or for it, may differ
+            return self._function(*arguments)
         kind = (
             *(len(tensor) for tensor in given[: self._free]),
             *((tensor.shape, tensor.dtype) for tensor in given[self._free :]),
@@ -46,8 +48,6 @@ class Traced:
         )
         made = self._made.get(kind)
         if made is None:
-            if given[0].numel() == 0:
-                return self._function(*arguments)
             with self._lock:
                 made = self._made.get(kind) or self._made.setdefault(kind, self._trace(arguments, given))
         return made(*given)
