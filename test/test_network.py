@@ -245,9 +245,9 @@ def test_flops_agree_with_torch() -> None:
             encoded = model.encoded(video, torch.ones(1))
             memory = model.decoder.keys_values(encoded.memory)
         assert encode.get_total_flops() == encode_flops(config)
-        colours = encoded.colours(video.movedim(2, -1))
+        pixels = video.movedim(2, -1) if encoded.pixels is None else encoded.pixels
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as decode:
-            model.answer(some_queries(10, config.frames, batch=1), colours, memory, encoded.paths)
+            model.answer(some_queries(10, config.frames, batch=1), pixels, memory, encoded.paths)
         assert decode.get_total_flops() == 10 * query_flops(config)
 
 
