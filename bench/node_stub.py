@@ -25,6 +25,7 @@ from d4rt_ros.model import Answers, Queries
 from d4rt_ros.node.node import D4RTNode
 from d4rt_ros.node.parameters import Value
 from d4rt_ros.node.run import autostart, make_executor
+from d4rt_ros.node.wire import read_image
 from d4rt_ros.stream import WindowResult
 
 FRAMES = 8
@@ -135,9 +136,9 @@ def main() -> None:
             began[1] = time.time_ns()
         early(result, parts)
 
-    def timed_send(message: Any) -> None:
+    def timed_send(message: bytes) -> None:
         send(message)
-        now, stamp = time.time_ns(), conversions.stamp_ns(message.header.stamp)
+        now, stamp = time.time_ns(), conversions.stamp_ns(read_image(message).header.stamp)
         network = 1e3 * sum(sum(times) for times in model.scenes[-1].spent.values())
         overheads.append((now - stamp) / 1e6 - network)
         ros.append((began[0] - stamp + now - began[1]) / 1e6)

@@ -9,14 +9,14 @@ from node_rig import FRAMES, TYPES, Rig, stamp, wait
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from room import SIZE
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
 from d4rt_ros import conversions
 from d4rt_ros.node.supervision import PATIENCE
-from d4rt_ros.node.wire import read_image
+from d4rt_ros.node.wire import image_bytes, read_image
 from d4rt_ros.srv import Query
 
 
@@ -216,12 +216,13 @@ def test_parameters_are_refused_over_the_wire_with_field_value_and_range():
 
 @pytest.mark.parametrize("frame_id", ["", "a", "cam", "camera_optical_frame", "caméra"])
 @pytest.mark.parametrize("encoding", ["rgb8", "mono8", "bayer_rggb8"])
-def test_an_image_is_read_from_its_bytes(frame_id, encoding):
+def test_an_image_is_written_to_its_bytes_and_read_from_them(frame_id, encoding):
     """Whatever lengths come before its numbers; cut off or damaged anywhere it is refused."""
     message = Image(height=2, width=5, encoding=encoding, is_bigendian=1, step=15)
     message.header.frame_id = frame_id
     message.header.stamp.sec, message.header.stamp.nanosec = -7, 2**32 - 1
     message.data.frombytes(bytes(range(30)))
+    assert deserialize_message(image_bytes(message), Image) == message
     data = serialize_message(message)
     read = read_image(data)
     assert (read.header.stamp.sec, read.header.stamp.nanosec) == (-7, 2**32 - 1)

@@ -89,18 +89,19 @@ def pixels_to_uv(u: Any, v: Any, image_size: tuple[int, int]) -> np.ndarray:
         image_size: (H, W).
 
     Returns:
-        [N, 2] float64 in 0..1 over the image.
+        [N, 2] float32 in 0..1 over the image.
 
     Raises:
         ValueError: unequal lengths, or a pixel that is not finite or lies outside the image; the text names
             it.
     """
-    pixels = [np.asarray(values, np.float64).ravel() for values in (u, v)]
+    pixels = [np.asarray(values, np.float32).ravel() for values in (u, v)]
     if len(pixels[0]) != len(pixels[1]):
         raise ValueError(
             f"u has {len(pixels[0])} values and v has {len(pixels[1])}; both need one for every point"
         )
-    for name, values, extent in (("u", pixels[0], image_size[1]), ("v", pixels[1], image_size[0])):
+    uv = np.empty((2, len(pixels[0])), np.float32)  # column by column, as the network takes them
+    for row, name, values, extent in zip(uv, "uv", pixels, image_size[::-1]):
         inside = (values >= -0.5) & (values <= extent - 0.5)  # False for NaN
         if not inside.all():
             first = int(np.argmin(inside))
@@ -108,11 +109,12 @@ def pixels_to_uv(u: Any, v: Any, image_size: tuple[int, int]) -> np.ndarray:
                 f"{name}[{first}] is {values[first]:g}, outside the image: from -0.5 to {extent - 0.5:g} "
                 "is allowed"
             )
-    extents = np.array([image_size[1], image_size[0]], np.float64)
-    return (np.stack(pixels, axis=-1) + 0.5) / extents
+        np.divide(values + np.float32(0.5), np.float32(extent), out=row)
+    return uv.T
 
 
 def uv_to_pixels(uv: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """Uv [..., 2] to pixels as in messages (centres at integers), float32; outside and NaN stay so."""
-    extents = np.array([image_size[1], image_size[0]], np.float64)
-    return (np.asarray(uv, np.float64) * extents - 0.5).astype(np.float32)
+    pixels = np.asarray(uv, np.float32) * np.array(image_size[::-1], np.float32)
+    pixels -= 0.5
+    return np.asarray(pixels)

@@ -9,6 +9,7 @@ from rclpy.lifecycle import LifecycleNode
 from tf2_ros import TransformBroadcaster
 
 from d4rt_ros.node.messages import LATCHED, OUTPUT, message_class
+from d4rt_ros.node.wire import image_bytes
 from d4rt_ros.outputs import LATCHED as LATCHED_TOPICS
 from d4rt_ros.outputs import TOPICS
 
@@ -38,4 +39,5 @@ class Publishers:
             if topic == "/tf":
                 self._broadcaster.sendTransform(message.transforms)
             else:
-                self._publishers[topic].publish(message)
+                image = TOPICS[topic][0] == "sensor_msgs/msg/Image"
+                self._publishers[topic].publish(image_bytes(message) if image else message)

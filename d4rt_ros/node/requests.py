@@ -119,7 +119,8 @@ def find_pixels(
     if camera is not None:
         uv = camera.to_undistorted(uv)
         seen = np.asarray(((uv >= 0) & (uv <= 1)).all(axis=-1))  # False for NaN
-        uv = np.where(seen[:, None], uv, 0.5)
+        if not seen.all():
+            uv = np.where(seen[:, None], uv, 0.5)
     values = torch.from_numpy(np.ascontiguousarray(uv.T, np.float32)).to(scene_of(result).device)
     return values[0], values[1], seen
 
