@@ -48,7 +48,7 @@ class RclpyMessages:
         """A message of type ``name``; fields not given keep the message's defaults."""
         if name == _POINT_FIELD:
             return _point_field(**fields)
-        fast = {key: value for key, value in fields.items() if isinstance(value, arrays.array)}
+        fast = {key: value for key, value in fields.items() if isinstance(value, (arrays.array, memoryview))}
         message = message_class(name)(**{key: value for key, value in fields.items() if key not in fast})
         for key, value in fast.items():
             # From Kilted on the constructor and the property each copy an array; its slot takes it as it is.
@@ -66,3 +66,13 @@ class RclpyMessages:
     def buffer(self, size: int, /) -> arrays.array[int]:
         """Zero bytes to be written through ``memoryview``."""
         return arrays.array("B", [0]) * size
+
+
+class TopicMessages(RclpyMessages):
+    """Messages for our publishers, which send images as bytes: pixels stay where they are."""
+
+    def array(self, typecode: str, values: np.ndarray, /) -> Any:
+        """As in the base class; bytes are a view of ``values``."""
+        if typecode == "B":
+            return np.ascontiguousarray(values).data.cast("B")
+        return super().array(typecode, values)

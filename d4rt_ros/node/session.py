@@ -12,7 +12,7 @@ import numpy as np
 from rclpy.node import Node
 
 from d4rt_ros.node.inputs import CameraInputs
-from d4rt_ros.node.messages import RclpyMessages
+from d4rt_ros.node.messages import TopicMessages
 from d4rt_ros.node.parameters import Value, stream_settings
 from d4rt_ros.node.publishers import Publishers
 from d4rt_ros.node.supervision import Supervision
@@ -49,7 +49,7 @@ class Session:
     def __init__(self, node: Node, model: D4RT, values: Mapping[str, Value], publishers: Publishers) -> None:
         """Subscribe and start the worker."""
         self.settings = stream_settings(values, model.config.frames)
-        self.values, self.types = dict(values), RclpyMessages()
+        self.values, self.types = dict(values), TopicMessages()
         self.world, self._base = str(values["frames.world"]), str(values["frames.base"])
         self._odom, self._tf_mode = str(values["frames.odom"]), str(values["tf.mode"])
         self.paused, self.frames_paused, self.problem = False, 0, ""
