@@ -27,6 +27,17 @@ def node(tmp_path_factory, request):
     node.close()
 
 
+@pytest.fixture(scope="module")
+def rig():
+    """The node and its neighbours in this process, a window held."""
+    from node_rig import FRAMES, Rig
+
+    rig = Rig()
+    rig.play(FRAMES)
+    yield rig
+    rig.close()
+
+
 def pytest_runtest_logreport(report):
     """Counts what was survived: tests of faults that passed, and what they say that they did."""
     if report.when == "call" and report.passed and "fault" in report.keywords:

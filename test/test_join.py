@@ -13,9 +13,7 @@ import torch
 from room import Ball, Room, camera_path, stamps
 
 from d4rt_ros.model import Answers, Queries
-from d4rt_ros.stream.glance import Glance, Grid
 from d4rt_ros.stream.join import WORLD_FROM_FIRST, Joiner, Placed, Unplaced
-from d4rt_ros.stream.ratio import length_ratio, surest_weights
 from d4rt_ros.tasks.geometry import Array, invert, rotation_angle
 from d4rt_ros.training.oracle import oracle_windows
 from d4rt_ros.training.scenes import ProceduralScenes, SceneRecipe
@@ -260,41 +258,6 @@ def test_unsure_points_do_not_decide() -> None:
     assert errors(placed)[0] < 1e-3  # type: ignore[arg-type]
 
 
-def test_the_surest_85_percent_weigh_and_far_points_less() -> None:
-    """The rest weighs nothing, nor does what has no confidence."""
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(1000, 3))
-    sure = np.concatenate([np.zeros(200), np.linspace(0.1, 0.9, 800)])
-    weights = surest_weights(points, sure)
-    assert (weights[:319] == 0).all() and (weights[321:] > 0).all()
-    near, far = np.array([[0, 0, 1.0]] * 5), np.array([[0, 0, 9.0]] * 5)
-    weights = surest_weights(np.concatenate([near, far]), np.ones(10))
-    assert weights[0] > 3 * weights[-1] > 0
-
-
-@pytest.mark.parametrize(("noise", "wrong", "allowed"), [(0, 0, 1e-9), (0.02, 0, 0.005), (0.02, 0.2, 0.02)])
-def test_lengths_give_the_ratio_of_units_however_points_are_turned(
-    noise: float, wrong: float, allowed: float
-) -> None:
-    """As exact as the fit, and nearly so with a fifth of the points wrong."""
-    rng = np.random.default_rng(0)
-    z = rng.uniform(1, 5, 256)
-    exact = np.stack([*(rng.uniform(-0.6, 0.6, (2, 256)) * z), z], -1)
-    source, target = (exact * (1 + noise * rng.normal(size=(256, 1))) for _ in range(2))
-    bad = rng.random(256) < wrong
-    target[bad] *= rng.uniform(0.4, 1.6, (bad.sum(), 1))
-    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    ratio, spread = length_ratio(source, 1.7 * target @ turn.T + 3.0, surest_weights(source, np.ones(256)))
-    assert ratio == pytest.approx(1.7, rel=allowed) and spread < 0.1 and (spread > 1e-3) == (noise > 0)
-
-
-@pytest.mark.parametrize("points", [np.zeros((256, 3)), np.zeros((1, 3)), np.zeros((0, 3))])
-def test_points_without_distances_have_no_ratio(points: Array) -> None:
-    """No warning, no division by zero: the spread says that nothing is known."""
-    ratio, spread = length_ratio(points, points, np.ones(len(points)))
-    assert np.isnan(ratio) and spread == np.inf
-
-
 def test_depth_and_place_have_one_scale() -> None:
     """That of the link, which comes first, whether lengths agree or a fit has to find it."""
     for outliers, fitted in ((0.0, False), (0.2, True)):
@@ -316,29 +279,6 @@ def test_a_place_that_is_lost_after_depth_keeps_its_units() -> None:
     assert after.segment == 1 and after.note.startswith("new segment: the join is lost")
     assert np.allclose(after.poses[0], last.poses[-1], atol=1e-6)
     assert abs(after.scale / 0.5 - 1) < 0.02 and abs(after.scale / link.scale - 1) < 1e-12
-
-
-def test_grids_are_asked_together_and_alone_where_that_fails() -> None:
-    """One decode for all; what one of them is to blame for, the others do not suffer."""
-    scene = Room(stamps(0, 8), noise=0.0)
-    few, many = Grid(4, 4, (1, 3), 2), Grid(6, 8, (7,), 7)
-    glance = Glance(scene, few, many)
-    assert scene.decoded == [len(few) + len(many)] == [32 + 48]
-    for grid in (few, many):
-        alone = Glance(Room(stamps(0, 8))).points(grid)
-        assert np.allclose(glance.points(grid).xyz, alone.xyz) and alone.xyz.shape == (len(grid), 3)
-    exact = scene.decode
-
-    def decode(queries: Queries) -> Answers:
-        if len(queries.u) >= len(many):
-            raise RuntimeError("too many")
-        return exact(queries)
-
-    scene.decode = decode  # type: ignore[method-assign]
-    glance = Glance(scene, few, many)
-    assert len(glance.points(few).xyz) == len(few)
-    with pytest.raises(RuntimeError, match="too many"):
-        glance.points(many)
 
 
 def grow(windows: int) -> tuple[Array, Array]:

@@ -1,10 +1,9 @@
 """Any image over DDS is either the frame that its bytes say, or refused with the reason; nothing between."""
 
 import numpy as np
-import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from node_rig import FRAMES, TYPES, Rig, stamp, wait
+from node_rig import FRAMES, TYPES, stamp, wait
 from sensor_msgs.msg import Image
 
 from d4rt_ros import conversions
@@ -19,14 +18,6 @@ LAYOUTS = {
     "mono8": (1, (0, 0, 0)),
 }
 UNKNOWN = ("", "8UC3", "jpeg", "RGB8", "\u00e9", "rgb8 ")
-
-
-@pytest.fixture(scope="module")
-def rig():
-    rig = Rig()
-    rig.play(FRAMES)
-    yield rig
-    rig.close()
 
 
 @st.composite

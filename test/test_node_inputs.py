@@ -20,14 +20,6 @@ from d4rt_ros.node.wire import image_bytes, read_image
 from d4rt_ros.srv import Query
 
 
-@pytest.fixture(scope="module")
-def rig():
-    rig = Rig()
-    rig.play(FRAMES)
-    yield rig
-    rig.close()
-
-
 def trouble(rig, subject):
     return rig.session.supervision.troubles.get(subject, "")
 
