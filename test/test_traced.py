@@ -27,7 +27,8 @@ def plainly(encoded: Scene, count: int) -> tuple[dict[str, Tensor], dict[str, Te
     queries = some_queries(count, encoded.num_frames)
     with torch.inference_mode():
         one = queries.apply(lambda x: x[None])
-        straight = encoded.model.answer(one, encoded.images, encoded.memory, encoded.paths)
+        images, paths = encoded.settled
+        straight = encoded.model.answer(one, images, encoded.memory, paths)
     return encoded.decode_raw(queries), {name: value[0] for name, value in straight.items()}
 
 

@@ -7,6 +7,7 @@ not part of the paper: it spares a network of a laptop's size the learning of ma
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -14,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.queries import Queries
 
 CELL = 4  # pixels of the input a cell of the paths, each way
 _SHARE = 0.625  # of the input's resolution is enough for flow, at a third of the time
+_FINE = 128  # pixels a side at most where flow is to be exact
 _LEAST = 16  # pixels a side that DIS wants
 _UNDO = 3  # fixed-point steps that turn a flow round
 _local = threading.local()
@@ -34,18 +37,42 @@ def flow_paths(video: Tensor) -> Tensor:
         frame j the way (du, dv) that it goes from i to j, in image widths and heights, and how far from its
         start it ends when it goes back from there.
     """
-    b, frames, _, height, width = video.shape
+    height, width = video.shape[-2:]
     grey = (video[:, :, 0] + video[:, :, 1] + video[:, :, 2]).mul_(85).to("cpu", torch.uint8).numpy()
-    cells = -(-height // CELL), -(-width // CELL)
-    flows = np.empty((b, frames - 1, 2, *cells), np.float32)
-    for clip, images in zip(flows, grey):
-        for pair, flow in zip(clip, _flows(images)):
-            pair[:] = cv2.resize(flow, cells[::-1], interpolation=cv2.INTER_AREA).transpose(2, 0, 1)
-    forth = torch.from_numpy(flows).flatten(0, 1)
-    back = -forth
+    size = max(_LEAST, round(_SHARE * height)), max(_LEAST, round(_SHARE * width))
+    flows = [_flows([_resized(image, size) for image in images]) for images in grey]
+    return _paths(flows, (-(-height // CELL), -(-width // CELL))).to(video.device)
+
+
+def fine_paths(frames: Tensor, cells: int) -> Tensor:
+    """Like `flow_paths`, but of frames [T, 3, H, W] uint8 at up to 128 pixels a side and of `cells` each way.
+
+    Takes seven times as long. Returns [1, T, cells, cells, T, 3] on the CPU.
+    """
+    images = frames.permute(0, 2, 3, 1).cpu().numpy()
+    share = min(1.0, _FINE / max(images.shape[1:3]))
+    height, width = (max(_LEAST, round(share * n)) for n in images.shape[1:3])
+    grey = [cv2.cvtColor(_resized(image, (height, width)), cv2.COLOR_RGB2GRAY) for image in images]
+    flows = over_cores(lambda pair: _flows(pair)[0], zip(grey, grey[1:]))
+    return _paths([flows], (cells, cells))
+
+
+def _paths(flows: Sequence[Sequence[np.ndarray]], cells: tuple[int, int]) -> Tensor:
+    """Flows between neighbours, B times T - 1 of [h, w, 2], to the result of `flow_paths` on the CPU."""
+    maps = np.empty((len(flows), len(flows[0]), 2, *cells), np.float32)
+    for clip, found in zip(maps, flows):
+        for pair, flow in zip(clip, found):
+            pair[:] = _resized(flow, cells).transpose(2, 0, 1)
+    forth = torch.from_numpy(maps)
+    flat = forth.flatten(0, 1)
+    back = -flat
     for _ in range(_UNDO):
-        back = -_look(forth, _centres(forth) + back)
-    return _chain(torch.from_numpy(flows), back.reshape(flows.shape)).to(video.device)
+        back = -_look(flat, _centres(flat) + back)
+    return _chain(forth, back.reshape(forth.shape))
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA))
 
 
 def _chain(forth: Tensor, back: Tensor) -> Tensor:
@@ -128,8 +155,8 @@ def _look(maps: Tensor, at: Tensor) -> Tensor:
     )
 
 
-def _flows(images: np.ndarray) -> list[np.ndarray]:
-    """Flows between neighbours of grey images [T, H, W], each [h, w, 2] in image widths and heights."""
+def _flows(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Flows between neighbours of grey images [h, w], each [h, w, 2] in image widths and heights."""
     if not hasattr(_local, "dis"):  # it keeps buffers, so there is one a thread
         cv2.setNumThreads(1)  # OpenCV's threads and torch's wait for each other: twice the time together
         _local.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
@@ -138,7 +165,5 @@ def _flows(images: np.ndarray) -> list[np.ndarray]:
         _local.dis.setPatchStride(3)
         _local.dis.setGradientDescentIterations(8)
         _local.dis.setVariationalRefinementIterations(5)
-    height, width = (max(_LEAST, round(_SHARE * n)) for n in images.shape[1:])
-    small = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
-    size = np.array((width, height), np.float32)
-    return [_local.dis.calc(a, b, None) / size for a, b in zip(small, small[1:])]
+    size = np.array(images[0].shape[::-1], np.float32)
+    return [_local.dis.calc(a, b, None) / size for a, b in zip(images, images[1:])]

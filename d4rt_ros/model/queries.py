@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,3 +107,8 @@ class SceneLike(Protocol):
 
     def decode(self, queries: Queries) -> Answers:
         """Answer queries [N], no gradients. Raises ValueError for times out of range or non-finite u, v."""
+
+
+def camera_poses(scene: SceneLike) -> np.ndarray | None:
+    """Where cameras are in camera 0, [T, 4, 4] float64, of a scene with `solved_poses`; else None."""
+    return getattr(scene, "solved_poses", None)

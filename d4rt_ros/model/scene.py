@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from d4rt_ros.model.embedding import from_network, to_unit
+from d4rt_ros.model.flow import fine_paths, with_depth
 from d4rt_ros.model.graphs import COUNTS
 from d4rt_ros.model.layers import KeysValues
 from d4rt_ros.model.parallel import over_cores
+from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.model.queries import Answers, Queries
+from d4rt_ros.model.structure import CELLS, Structure, find_structure
 
 if TYPE_CHECKING:
     from d4rt_ros.model.network import D4RT
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 # On a CPU a chunk's activations should stay in the cache; on a GPU it should fill the device.
 CHUNK_CPU = 1024
 CHUNK_CUDA = COUNTS[-1]
+_LENS_GRID = 6  # points of a frame, each way, from which the lens is read
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Scene:
     frames: [T, 3, H, W] uint8 as given, or [B, T, 3, H, W] for a batch of windows. images: what
     patches are cut from, [B, T, h, w, C] (see `QueryEmbedding.patches`). memory: keys and values
     [B, heads, tokens, d] of every decoder block. paths: where optical flow leads, if the
-    network wants it. Index a batch (`scene[b]`) to get the scene of one window.
+    network wants it. aspect_ratio: width / height of the original image, [B]. focal: of the lens, in image
+    widths, where it is known (see `with_focal`). Index a batch (`scene[b]`) to get the scene of one window.
     """
 
     model: D4RT
@@ -40,7 +47,9 @@ class Scene:
     stamps: tuple[int, ...]
     images: Tensor
     memory: KeysValues
-    paths: Tensor | None = None
+    paths: Tensor | None
+    aspect_ratio: Tensor
+    focal: float | None = None
 
     @staticmethod
     @torch.inference_mode()
@@ -74,7 +83,7 @@ class Scene:
             images = (original if config.original_patches and larger else small).movedim(-3, -1)
         images = images.contiguous()  # a pixel's colours together: patches are cut by pixel
         kept = video if video.dtype == torch.uint8 else (video * 255).round().to(torch.uint8)
-        return Scene(model, kept, stamps, images, memory, encoded.paths)
+        return Scene(model, kept, stamps, images, memory, encoded.paths, aspect)
 
     @property
     def num_frames(self) -> int:
@@ -108,6 +117,7 @@ class Scene:
             images=self.images[part],
             memory=memory,
             paths=None if self.paths is None else self.paths[part],
+            aspect_ratio=self.aspect_ratio[part],
         )
 
     def __len__(self) -> int:
@@ -141,12 +151,64 @@ class Scene:
         if not self.batched:
             queries = queries.apply(lambda x: x[None])
         spread = over_cores if self.device.type == "cpu" else map
-        about = self.images, self.memory, self.paths
-        parts = list(spread(lambda part: self.model.answer_quickly(part, *about), self._chunks(queries)))
+        images, paths = self.settled
+        parts = list(
+            spread(
+                lambda part: self.model.answer_quickly(part, images, self.memory, paths),
+                self._chunks(queries),
+            )
+        )
         joined = parts[0]
         if len(parts) > 1:
             joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in joined}
         return joined if self.batched else {name: value[0] for name, value in joined.items()}
+
+    def with_focal(self, focal: float) -> Scene:
+        """The scene of a camera with a lens of known focal length, in image widths. Ask it before others."""
+        return replace(self, focal=focal)
+
+    @property
+    def solved_poses(self) -> np.ndarray | None:
+        """Where cameras are in camera 0, [T, 4, 4] float64, scene units, by `find_structure`.
+
+        None for a batch, for a network without a pyramid, and where the window does not say.
+        """
+        return None if self._structure is None else self._structure.poses
+
+    @cached_property
+    def _fine_paths(self) -> Tensor | None:
+        """Paths of `fine_paths` of one window, where the network wants any and guesses depth."""
+        if self.batched or self.paths is None or self.images.shape[-1] == 3:
+            return None
+        return fine_paths(self.frames, CELLS).to(self.device)
+
+    @cached_property
+    def _structure(self) -> Structure | None:
+        """Found when it is first asked for: what is not asked costs nothing."""
+        if self._fine_paths is None:
+            return None
+        log_depth, frames = self.images[..., 3], self.num_frames
+        u, v = pixel_grid(_LENS_GRID, _LENS_GRID, self.device)
+        time = torch.arange(frames, device=self.device)[:, None]
+        asked = Queries.make(u, v, time, time, time).apply(lambda x: x.reshape(1, -1))
+        paths = with_depth(self._fine_paths, log_depth)
+        xyz = self.model.answer_quickly(asked, self.images, self.memory, paths)["xyz"]
+        points = xyz.reshape(frames, _LENS_GRID, _LENS_GRID, 3)
+        aspect = float(self.aspect_ratio)
+        return find_structure(self._fine_paths[0], log_depth[0], points, aspect, self.focal)
+
+    @cached_property
+    def settled(self) -> tuple[Tensor, Tensor | None]:
+        """Images and paths that answers start from: the encoder's, made to agree with the camera's motion."""
+        if self.batched and self.paths is not None and self.images.shape[-1] != 3:
+            parts = [self[index].settled for index in range(len(self))]
+            paths = [path for _, path in parts if path is not None]
+            return torch.cat([image for image, _ in parts]), torch.cat(paths)
+        if self._structure is None or self._fine_paths is None:
+            return self.images, self.paths
+        log_depth = self._structure.log_depth.to(self.device)[None]
+        images = torch.cat((self.images[..., :3], log_depth[..., None]), dim=-1)
+        return images, with_depth(self._fine_paths, log_depth)
 
     def _chunks(self, queries: Queries) -> Iterator[Queries]:
         """Split along N so that the activations of one part fit."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from d4rt_ros.model.queries import camera_poses
 
 if TYPE_CHECKING:
     from d4rt_ros.model import SceneLike
@@ -46,3 +49,8 @@ class WrappedScene:
     def device(self) -> torch.device:
         """Where answers lie."""
         return self.scene.device
+
+    @property
+    def solved_poses(self) -> np.ndarray | None:
+        """Where cameras are in camera 0, [T, 4, 4], of a scene that knows; else None."""
+        return camera_poses(self.scene)

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.model import SceneLike
+from d4rt_ros.model.queries import camera_poses
 from d4rt_ros.tasks.ask import ask, asked_grid, check_frame, chosen_frames, usable
-from d4rt_ros.tasks.geometry import UNKNOWN_VARIANCE, Alignment, Array, align_many
-from d4rt_ros.tasks.sight import refine_poses
+from d4rt_ros.tasks.geometry import UNKNOWN_VARIANCE, Alignment, Array, align_many, invert
 
-_MOVING = 0.03  # of its depth that a point moves in the world where it counts for a quarter
 _AXIS_MARGIN = 0.05  # rays closer to the optical axis (in u or v) say little about the focal length
 _MIN_RAYS = 8
 _MAX_SPREAD = 0.5  # relative deviation of the rays' answers above which they do not share a focal length
@@ -208,10 +207,9 @@ def _align_cameras(scene: SceneLike, source: int, cameras: tuple[int, ...], grid
     u, v = _grid(scene, grid)
     asked = cameras if source in cameras else (*cameras, source)
     camera = torch.tensor(asked, device=scene.device)[:, None]
-    target = torch.stack((torch.full_like(camera, source), camera))
-    answers = ask(scene, u, v, source, target, camera)  # where the points are, then where they will be seen
-    points = answers.xyz[0].double().cpu().numpy()
-    confidence = torch.where(usable(answers.confidence), answers.confidence, 0.0)[0].double().cpu().numpy()
+    answers = ask(scene, u, v, source, source, camera)
+    points = answers.xyz.double().cpu().numpy()
+    confidence = torch.where(usable(answers.confidence), answers.confidence, 0.0).double().cpu().numpy()
     at = asked.index(source)
     own, other = points[at : at + 1], points[: len(cameras)]
     confident = np.minimum(confidence[at : at + 1], confidence[: len(cameras)])
@@ -222,21 +220,11 @@ def _align_cameras(scene: SceneLike, source: int, cameras: tuple[int, ...], grid
     spread = 1.0 + distance / np.where(mean > 0.0, mean, 1.0)
     weights = confident / spread**2
     fits = align_many(other, own, weights)
-    placed = [k for k, fit in enumerate(fits) if fit.ok]
-    if placed:
-        tracks, seen, way = (
-            part[1].double().cpu().numpy()[placed]
-            for part in (answers.uv, answers.visibility, answers.displacement)
-        )
-        seen = seen * (confident[placed] > 0) * ((tracks > 0) & (tracks < 1)).all(-1)
-        # What moves in the world says nothing of the camera.
-        seen /= (1.0 + (np.linalg.norm(way, axis=-1) / (_MOVING * np.abs(own[..., 2]))) ** 2) ** 2
-        uv = torch.stack((u, v), -1).double().cpu().numpy()
-        poses = np.stack([fits[k].matrix for k in placed])
-        turn = np.sqrt([np.trace(fits[k].covariance[3:, 3:]) for k in placed])
-        for k, pose in zip(placed, refine_poses(poses, turn, own[0], other[placed], uv, tracks, seen)):
-            fits[k] = replace(fits[k], matrix=pose)
-    return fits
+    poses = camera_poses(scene)
+    if poses is None:
+        return fits
+    known = invert(poses[source]) @ poses[list(cameras)]
+    return [replace(fit, matrix=matrix) if fit.ok else fit for fit, matrix in zip(fits, known)]
 
 
 def _focal(tilt: Array, across: Array, z: Array, weight: Array) -> tuple[float, float, str]:

@@ -1,0 +1,199 @@
+"""Bundle adjustment of a window: its cameras, and the depth of points, from where the points are seen.
+
+Gauss-Newton on reprojection, depths eliminated (Triggs et al., Bundle Adjustment: A Modern Synthesis, 1999).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_STEPS = 8
+_DEPTH_STEPS = 3
+_SHARP = 1.0  # deviations at which a residual counts for a quarter
+_WAY = 1.0  # units of depth that a camera is expected to go, where a turn would explain the views as well
+_IN_FRONT = 1e-2  # of a depth; nearer points, or behind the camera, say nothing
+_DONE = 1e-4  # rad and units of depth
+
+
+@dataclass(frozen=True)
+class Views:
+    """Points of T cameras, M each, and where all T cameras see them.
+
+    Attributes:
+        rays: [T, M, 3], (x / z, y / z, 1) of the points in their own cameras.
+        seen: [T, M, T, 2], x / z and y / z in camera j of the points of camera i.
+        deviation: [T, M, T] of `seen`, per axis, infinite where not seen, and in the point's own camera.
+    """
+
+    rays: Array
+    seen: Array
+    deviation: Array
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Rotation [T, 3, 3] and shift [T, 3] that take points of camera 0 to cameras 0..T-1."""
+
+    rotation: Array
+    shift: Array
+
+    def between(self) -> tuple[Array, Array]:
+        """[i, j] takes points of camera i to camera j: rotations [T, T, 3, 3], shifts [T, T, 3]."""
+        rotation = self.rotation[None] @ np.swapaxes(self.rotation, 1, 2)[:, None]
+        return rotation, self.shift[None] - (rotation @ self.shift[:, None, :, None])[..., 0]
+
+    def poses(self) -> Array:
+        """[T, 4, 4], where the cameras are in camera 0."""
+        poses = np.tile(np.eye(4), (len(self.shift), 1, 1))
+        poses[:, :3, :3] = np.swapaxes(self.rotation, 1, 2)
+        poses[:, :3, 3:] = -(poses[:, :3, :3] @ self.shift[..., None])
+        return poses
+
+
+def adjust(
+    views: Views, log_depth: Array, deviation: float, cameras: Cameras | None = None
+) -> Cameras | None:
+    """Find the cameras. Log depths [T, M] are known to `deviation`, and their scale is the result's.
+
+    Begins at `cameras`, or all at one place. None where nothing finite comes out.
+    """
+    if cameras is None:
+        frames = len(views.rays)
+        cameras = Cameras(np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3)))
+    found = log_depth
+    for _ in range(_STEPS):
+        step = _step(views, cameras, found, log_depth, deviation)
+        if step is None:
+            return None
+        moved, deeper = step
+        turn = rotations(moved[:, 3:])
+        cameras = Cameras(turn @ cameras.rotation, (turn @ cameras.shift[..., None])[..., 0] + moved[:, :3])
+        found = found + deeper
+        if np.abs(moved).max() < _DONE:
+            break
+    return cameras
+
+
+def misfit(views: Views, cameras: Cameras, log_depth: Array) -> float:
+    """How far points of log depths [T, M] are seen from where they should be: median, in their deviations."""
+    error = _errors(views, cameras, log_depth)[0]
+    return _middle(np.hypot(error[..., 0], error[..., 1]) / views.deviation, views)
+
+
+def triangulate(views: Views, cameras: Cameras, log_depth: Array, deviation: float, blur: float) -> Array:
+    """Log depths [T, M], expected at `log_depth` with `deviation`, of known cameras.
+
+    Deviations of where points are seen are taken `blur` times.
+    """
+    found = log_depth
+    for _ in range(_DEPTH_STEPS):
+        error, _, deeper = _errors(views, cameras, found)
+        weight = _weights(error, views.deviation * blur, 2.0)[..., None]
+        normal = (weight * deeper**2).sum((2, 3)) + deviation**-2
+        gradient = (weight * deeper * error).sum((2, 3)) + (found - log_depth) * deviation**-2
+        found = found - np.clip(gradient / normal, -0.5, 0.5)
+    return found
+
+
+def rotations(vector: Array) -> Array:
+    """Rotations [N, 3, 3] by vectors [N, 3] in rad (Rodrigues)."""
+    cross = _cross(vector)
+    angle = np.linalg.norm(vector, axis=-1)[:, None, None]
+    return (
+        np.eye(3) + np.sinc(angle / np.pi) * cross + 0.5 * np.sinc(angle / (2 * np.pi)) ** 2 * cross @ cross
+    )
+
+
+def _errors(views: Views, cameras: Cameras, log_depth: Array) -> tuple[Array, Array, Array]:
+    """How far points are seen from where they should be, [T, M, T, 2], and why.
+
+    Also returns the points in the other cameras over their depth in their own, [T, M, T, 3], and the
+    derivative of the error to the log depth, [T, M, T, 2].
+    """
+    rotation, shift = cameras.between()
+    inverse = np.exp(-log_depth)[:, :, None, None]
+    moved = (views.rays[:, None] @ np.swapaxes(rotation, -1, -2)).swapaxes(1, 2)
+    way = inverse * shift[:, None]
+    moved = moved + way
+    z = np.maximum(moved[..., 2:], _IN_FRONT)
+    at = moved[..., :2] / z
+    deeper = -(way[..., :2] - at * way[..., 2:]) / z
+    return at - views.seen, np.concatenate((at, z), -1), deeper
+
+
+def _step(
+    views: Views, cameras: Cameras, log_depth: Array, expected: Array, deviation: float
+) -> tuple[Array, Array] | None:
+    """Gauss-Newton step: [T, 6] (shift, then turn in rad, about each camera) and [T, M] of log depth."""
+    error, seen, deeper = _errors(views, cameras, log_depth)
+    frames, count = views.rays.shape[:2]
+    ratio = np.hypot(error[..., 0], error[..., 1]) / views.deviation
+    weight = _weights(error, views.deviation, max(_SHARP, 2.0 * _middle(ratio, views)))
+    x, y, one = seen[..., 0], seen[..., 1], 1.0 / seen[..., 2]
+    inverse, zero = np.exp(-log_depth)[:, :, None] * one, np.zeros_like(x)
+    rows = np.stack(  # derivatives of x and y by the motion of the camera that sees
+        (
+            np.stack((inverse, zero, -x * inverse, -x * y, 1 + x * x, -y), -1),
+            np.stack((zero, inverse, -y * inverse, -1 - y * y, x * y, x), -1),
+        ),
+        -2,
+    ).transpose(0, 2, 1, 3, 4)  # [i, j, M, 2, 6]
+    flat = rows.reshape(frames, frames, -1, 6)
+    weighted = (rows * weight.transpose(0, 2, 1)[..., None, None]).reshape(flat.shape)
+    normal = weighted.swapaxes(-1, -2) @ flat
+    slope = (weighted.swapaxes(-1, -2) @ error.transpose(0, 2, 1, 3).reshape(frames, frames, -1, 1))[..., 0]
+    mixed = np.einsum("ijmca,imjc->imja", weighted.reshape(rows.shape), deeper)
+    # The camera of the points moves them the other way: carried over to the camera that sees.
+    rotation, shift = cameras.between()
+    carry = np.zeros((frames, frames, 6, 6))
+    carry[..., :3, :3] = carry[..., 3:, 3:] = rotation
+    carry[..., :3, 3:] = _cross(shift) @ rotation
+    back = -carry.swapaxes(-1, -2)
+    total = np.zeros((frames, 6, frames, 6))
+    gradient = slope.sum(0) + (back @ slope[..., None])[..., 0].sum(1)
+    own = np.arange(frames)
+    total[own, :, own] = normal.sum(0) + (back @ normal @ back.swapaxes(-1, -2)).sum(1)
+    cross = back @ normal
+    total += cross.transpose(0, 2, 1, 3)
+    total += cross.transpose(1, 3, 0, 2)
+    coupling = mixed.copy()  # [i, M, j, 6]
+    coupling[own, :, own] += np.einsum("ijab,imjb->ima", back, mixed)
+    point = (weight[..., None] * deeper**2).sum((2, 3)) + deviation**-2
+    pull = (weight[..., None] * deeper * error).sum((2, 3)) + (log_depth - expected) * deviation**-2
+    still = _WAY**-2
+    total[own, :3, own, :3] += still * np.eye(3)
+    gradient[:, :3] += still * cameras.shift
+    # Depths out, the first camera stays.
+    full = coupling.reshape(frames * count, frames * 6)
+    share = full / point.reshape(-1, 1)
+    system = (total.reshape(frames * 6, -1) - share.T @ full)[6:, 6:]
+    right = (gradient.reshape(-1) - share.T @ pull.reshape(-1))[6:]
+    if not np.isfinite(system).all() or not np.isfinite(right).all():
+        return None
+    motion = np.zeros(frames * 6)
+    motion[6:] = -np.linalg.lstsq(system, right, rcond=1e-12)[0]
+    deeper_by = -(pull.reshape(-1) + full @ motion) / point.reshape(-1)
+    return motion.reshape(frames, 6), np.clip(deeper_by, -1.0, 1.0).reshape(frames, count)
+
+
+def _weights(error: Array, deviation: Array, sharp: float) -> Array:
+    """Geman and McClure's: a quarter at `sharp` deviations."""
+    ratio = np.hypot(error[..., 0], error[..., 1]) / deviation
+    return np.asarray(deviation**-2 / (1.0 + (ratio / sharp) ** 2) ** 2)
+
+
+def _middle(ratio: Array, views: Views) -> float:
+    seen = ratio[np.isfinite(views.deviation)]
+    return float(np.median(seen)) if len(seen) else 0.0
+
+
+def _cross(vector: Array) -> Array:
+    """[..., 3] to the matrices [..., 3, 3] of the product with it."""
+    cross = np.zeros((*vector.shape, 3))
+    cross[..., 0, 1], cross[..., 0, 2], cross[..., 1, 2] = -vector[..., 2], vector[..., 1], -vector[..., 0]
+    return cross - np.swapaxes(cross, -1, -2)

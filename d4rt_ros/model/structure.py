@@ -1,0 +1,118 @@
+"""What a camera's own motion tells of it and of depth: the small network's answers are made to agree with it.
+
+A small network tells depth by what things look like, so it errs alike in all frames, and poses that align its
+points err with it. Where things were seen from several places says it better. This is not part of the paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from d4rt_ros.model.bundle import Array, Views, adjust, misfit, triangulate
+
+CELLS = 32  # of a frame, each way, whose depth is looked at
+_EVERY = 4  # cells, each way, of which one helps to place cameras
+_LEAST, _OF_WAY = 0.001, 0.1  # deviation of flow, in image widths: at least, and of the way that it leads
+_KNOWN, _GUESSED = 0.02, 0.3  # deviation of log depth: where cameras are placed by it, and in itself
+_ROUNDS = 2
+_EVEN = 2.0  # one over the misfit, in deviations, of a window whose views are as good as expected
+_OFF_AXIS = 0.1  # image widths; rays closer to the axis say little about the lens
+_USUAL = 0.71  # focal length of 70 degrees, if no ray says
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Of one window of T frames.
+
+    Attributes:
+        log_depth: [T, H, W] float32 on the CPU.
+        poses: [T, 4, 4] float64, where cameras are in camera 0; None where the window does not say.
+    """
+
+    log_depth: Tensor
+    poses: Array | None
+
+
+def find_structure(
+    paths: Tensor, log_depth: Tensor, points: Tensor, aspect: float, focal: float | None
+) -> Structure:
+    """Look at where the parts of a window's frames are seen in all of them.
+
+    Args:
+        paths: [T, CELLS, CELLS, T, 3] of `fine_paths`.
+        log_depth: [T, h, w] float32, a guess.
+        points: [T, n, n, 3], what is seen at a grid of pixels of each frame, in its own camera.
+        aspect: width / height of the original image.
+        focal: length of the lens in image widths, if it is known.
+    """
+    guess = log_depth.cpu()
+    seen = points.double().cpu().numpy()
+    scale = np.median(np.log(seen[..., 2]) - _averaged(guess, seen.shape[1]))
+    views = _views(paths.double().cpu().numpy(), focal or _focal(seen, aspect), aspect)
+    cells = _averaged(guess, CELLS)
+    mean = float(cells.mean())
+    expected = (cells - mean).reshape(len(cells), -1)
+    chosen = _chosen()
+    some = Views(*(part[:, chosen] for part in (views.rays, views.seen, views.deviation)))
+    guessed = known = expected[:, chosen]
+    cameras, blur = None, 1.0
+    for _ in range(_ROUNDS):  # depths that views have told place cameras better
+        cameras = adjust(some, known, _KNOWN, cameras)
+        if cameras is None:
+            return Structure(guess, None)
+        # What moves in the world, or is followed badly, fits nowhere: then views are believed less.
+        left = misfit(some, cameras, triangulate(some, cameras, guessed, _GUESSED, 1.0))
+        blur = max(1.0, _EVEN * left) ** 2
+        known = triangulate(some, cameras, guessed, _GUESSED, blur)
+    assert cameras is not None
+    deeper = triangulate(views, cameras, expected, _GUESSED, blur) - expected
+    change = torch.from_numpy(deeper.reshape(1, -1, CELLS, CELLS)).float()
+    change = F.interpolate(change, guess.shape[-2:], mode="bilinear", align_corners=False)[0]
+    poses = cameras.poses()
+    poses[:, :3, 3] *= np.exp(mean + scale)
+    return Structure(guess + change, poses)
+
+
+def _views(paths: Array, focal: float, aspect: float) -> Views:
+    """All cells of all frames and where `paths` [T, h, w, T, 3] lead."""
+    frames, cells = paths.shape[:2]
+    grid = (np.arange(cells) + 0.5) / cells - 0.5
+    start = np.stack(np.meshgrid(grid, grid), -1)[:, :, None]
+    lens = np.array((1.0, 1.0 / aspect)) / focal
+    ends = start + paths[..., :2]
+    deviation = (_LEAST + _OF_WAY * np.hypot(paths[..., 0], paths[..., 1]) + paths[..., 2]) / focal
+    deviation[(np.abs(ends) >= 0.5).any(-1)] = np.inf
+    own = np.arange(frames)
+    deviation[own, :, :, own] = np.inf
+    rays = np.concatenate((start * lens, np.ones((cells, cells, 1, 1))), -1).reshape(1, -1, 3)
+    return Views(
+        np.tile(rays, (frames, 1, 1)),
+        (ends * lens).reshape(frames, -1, frames, 2),
+        deviation.reshape(frames, -1, frames),
+    )
+
+
+def _chosen() -> Array:
+    """Indices of the cells that help to place cameras."""
+    line = np.arange(_EVERY // 2, CELLS, _EVERY)
+    return np.asarray((line[:, None] * CELLS + line).ravel())
+
+
+def _averaged(log_depth: Tensor, cells: int) -> Array:
+    return np.asarray(F.adaptive_avg_pool2d(log_depth[None], cells)[0].double().numpy())
+
+
+def _focal(points: Array, aspect: float) -> float:
+    """Length in image widths of a lens with square pixels, from points [T, n, n, 3] seen at a grid."""
+    count = points.shape[1]
+    grid = (np.arange(count) + 0.5) / count - 0.5
+    tilt = np.stack(np.broadcast_arrays(grid[None, :], grid[:, None] / aspect), -1)
+    across = points[..., :2]
+    ratio = tilt * points[..., 2:] / np.where(across == 0.0, np.nan, across)
+    usable = ratio[(np.abs(tilt) > _OFF_AXIS) & (ratio > 0)]
+    return float(np.median(usable)) if len(usable) else _USUAL

@@ -1,0 +1,170 @@
+"""Depth and cameras of a window from its own motion: rendered walls, a guess that is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from test_network import SMALL, small_model, some_queries
+
+from d4rt_ros.model import Queries
+from d4rt_ros.model.flow import fine_paths
+from d4rt_ros.model.structure import CELLS, Structure, _focal, find_structure
+from d4rt_ros.tasks import camera_track
+
+HEIGHT, WIDTH, FRAMES, FOCAL = 96, 128, 8, 0.8
+NEAR, FAR = 1.5, 3.0
+
+
+def camera(t: int, way: float, turn: float) -> np.ndarray:
+    """World from camera: sideways and a little up, turning to the side, degrees a frame."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("y", turn * t, degrees=True).as_matrix()
+    pose[:3, 3] = way * t, -0.3 * way * t, 0.0
+    return pose
+
+
+def walls(way: float = 0.03, turn: float = 0.4) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Frames [T, 3, H, W], depth [T, H, W], poses [T, 4, 4]: a near wall on the left, a far one behind."""
+    noise = np.random.default_rng(0).random((512, 512)).astype(np.float32)
+    texture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    v, u = np.meshgrid((np.arange(HEIGHT) + 0.5), (np.arange(WIDTH) + 0.5), indexing="ij")
+    f = FOCAL * WIDTH
+    rays = np.stack(((u - WIDTH / 2) / f, (v - HEIGHT / 2) / f, np.ones_like(u)), -1)
+    frames, depths, poses = [], [], []
+    for t in range(FRAMES):
+        pose = camera(t, way, turn)
+        directions = rays @ pose[:3, :3].T
+        near, far = (directions * ((z - pose[2, 3]) / directions[..., 2:]) + pose[:3, 3] for z in (NEAR, FAR))
+        hit = np.where(near[..., :1] < 0, near, far)
+        at = ((hit[..., :2] + 3) * 80 + (hit[..., 2:] > 2) * 7).astype(np.float32)
+        image = cv2.remap(texture, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        frames.append(np.repeat(image[None], 3, 0))
+        depths.append(((hit - pose[:3, 3]) @ pose[:3, :3])[..., 2])
+        poses.append(pose)
+    return torch.from_numpy(np.stack(frames)).to(torch.uint8), np.stack(depths), np.stack(poses)
+
+
+def pixels(depth: np.ndarray, size: int) -> torch.Tensor:
+    """Points [T, size, size, 3] of the true depth."""
+    small = np.stack([cv2.resize(z, (size, size), interpolation=cv2.INTER_AREA) for z in depth])
+    grid = (np.arange(size) + 0.5) / size - 0.5
+    v, u = np.meshgrid(grid, grid, indexing="ij")
+    rays = np.stack((u / FOCAL, v / FOCAL * HEIGHT / WIDTH, np.ones_like(u)), -1)
+    return torch.from_numpy(rays * small[..., None]).float()
+
+
+def found_in(frames: torch.Tensor, guess: torch.Tensor, focal: float | None = FOCAL) -> Structure:
+    paths = fine_paths(frames, CELLS)[0]
+    return find_structure(paths, guess, torch.ones(FRAMES, 6, 6, 3), WIDTH / HEIGHT, focal)
+
+
+def error(log_depth: torch.Tensor, truth: np.ndarray) -> float:
+    """Mean relative error after one scale."""
+    size = (truth.shape[2], truth.shape[1])
+    found = np.stack([cv2.resize(z.exp().numpy(), size) for z in log_depth])
+    return float(np.mean(np.abs(found * np.median(truth / found) / truth - 1)))
+
+
+def test_a_guess_that_errs_in_each_frame_otherwise_becomes_two_walls() -> None:
+    frames, depth, poses = walls()
+    torch.manual_seed(0)
+    wrong = torch.nn.functional.interpolate(torch.randn(1, FRAMES, 6, 6), (64, 64), mode="bicubic")[0]
+    guess = pixels(depth, 64)[..., 2].log() + 0.25 * wrong
+    found = found_in(frames, guess)
+    assert error(guess, depth) > 0.15
+    assert error(found.log_depth, depth) < 0.075
+    assert found.poses is not None
+    turn = Rotation.from_matrix(np.swapaxes(poses[:, :3, :3], 1, 2) @ found.poses[:, :3, :3])
+    assert np.degrees(turn.magnitude()).max() < 1.2
+    way, goal = found.poses[-1, :3, 3], poses[-1, :3, 3]
+    assert way @ goal / np.linalg.norm(way) / np.linalg.norm(goal) > 0.95
+
+
+def test_a_right_guess_stays_right_and_gives_the_scale() -> None:
+    frames, depth, poses = walls()
+    guess = pixels(depth, 64)[..., 2].log() - 0.5  # answers are exp(.5) times as deep as what they start from
+    paths = fine_paths(frames, CELLS)[0]
+    found = find_structure(paths, guess, pixels(depth, 6), WIDTH / HEIGHT, None)
+    assert error(found.log_depth, depth) < 0.03
+    assert found.poses is not None
+    np.testing.assert_allclose(found.poses[-1, :3, 3], poses[-1, :3, 3], atol=0.02)
+
+
+def test_a_camera_that_stands_still_changes_nothing() -> None:
+    frames, _, _ = walls(0, 0)
+    guess = torch.rand(FRAMES, 64, 64)
+    found = found_in(frames, guess)
+    torch.testing.assert_close(found.log_depth, guess, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(found.poses, np.tile(np.eye(4), (FRAMES, 1, 1)), atol=1e-6)
+
+
+def test_noise_says_nothing() -> None:
+    """Frames that have nothing in common: depth stays near the guess, and nothing is infinite."""
+    guess = torch.rand(FRAMES, 64, 64)
+    found = found_in(torch.randint(256, (FRAMES, 3, HEIGHT, WIDTH)).to(torch.uint8), guess)
+    assert bool(found.log_depth.isfinite().all())
+    assert float((found.log_depth - guess).abs().median()) < 0.05
+    assert found.poses is not None
+    assert np.isfinite(found.poses).all()
+
+
+def test_the_lens_is_read_from_points() -> None:
+    _, depth, _ = walls()
+    assert _focal(pixels(depth, 6).double().numpy(), WIDTH / HEIGHT) == pytest.approx(FOCAL, rel=1e-5)
+    behind = -np.ones((1, 6, 6, 3))
+    behind[..., :2] = 0
+    assert 0.5 < _focal(behind, 1.0) < 1, "no ray says, so it is a usual one"
+
+
+def test_a_scene_starts_its_answers_there() -> None:
+    frames, _, _ = walls()
+    scene = small_model().encode(frames)
+    images, paths = scene.settled
+    assert paths is not None
+    assert paths.shape == (1, FRAMES, CELLS, CELLS, FRAMES, 4)
+    assert not torch.equal(images, scene.images)
+    queries = some_queries(30, FRAMES)
+    one = queries.apply(lambda x: x[None])
+    with torch.inference_mode():
+        expected = scene.model.answer(one, images, scene.memory, paths)["xyz"][0]
+    torch.testing.assert_close(scene.decode(queries).xyz, expected, atol=1e-5, rtol=1e-5)
+    track = camera_track(scene, 2)
+    assert scene.solved_poses is not None
+    for pose, posed, solved in zip(track.reference_from_camera, track.posed, scene.solved_poses):
+        if posed:
+            expected_pose = np.linalg.inv(scene.solved_poses[2]) @ solved
+            np.testing.assert_allclose(pose, expected_pose, atol=1e-9)
+
+
+def test_windows_of_a_batch_are_settled_each_by_itself() -> None:
+    model, frames = small_model(), torch.stack([walls()[0], walls(0.0, 0.6)[0]])
+    batch, queries = model.encode(frames), some_queries(20, FRAMES, batch=2)
+    together = batch.decode(queries)
+    for index in range(2):
+        alone = model.encode(frames[index]).decode(queries.apply(lambda x, i=index: x[i]))
+        torch.testing.assert_close(together.xyz[index], alone.xyz, atol=1e-5, rtol=1e-5)
+    assert batch.solved_poses is None
+
+
+def test_a_known_lens_is_used() -> None:
+    frames, _, _ = walls(0.0, 0.5)
+    turns = {}
+    for focal in (FOCAL, 2 * FOCAL):
+        poses = small_model().encode(frames).with_focal(focal).solved_poses
+        assert poses is not None
+        turns[focal] = Rotation.from_matrix(poses[-1, :3, :3]).magnitude()
+    assert np.degrees(turns[FOCAL]) == pytest.approx(3.5, abs=0.4)
+    assert abs(turns[2 * FOCAL] / turns[FOCAL] - 1) > 0.2
+
+
+@pytest.mark.parametrize("change", [{"flow": False}, {"pyramid": 0}])
+def test_other_networks_are_left_alone(change: dict[str, int]) -> None:
+    scene = small_model(replace(SMALL, **change)).encode(walls()[0])
+    assert scene.settled == (scene.images, scene.paths)
+    assert scene.solved_poses is None
+    scene.decode(Queries.make(torch.tensor([0.5]), torch.tensor([0.5]), 0, 0, 0))
