@@ -195,6 +195,14 @@ class Rig(Client):
     def settle(self):
         """Whether all windows that were handed over are done with, and published."""
         counters = self.session.worker.counters
+        frames, inputs = self.session.window.counters, self.session.inputs.counters
+        # An image is counted before it is read. Some wait for others, so this may stay untrue.
+        wait(
+            lambda: (
+                frames.received + inputs.refused >= inputs.images and frames.windows == counters.windows_in
+            ),
+            1.0,
+        )
         done = wait(
             lambda: (
                 counters.windows_in
