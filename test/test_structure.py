@@ -11,9 +11,11 @@ import torch
 from scipy.spatial.transform import Rotation
 from test_network import SMALL, small_model, some_queries
 
-from d4rt_ros.model import Queries
+from d4rt_ros.model import Queries, Scene
 from d4rt_ros.model.flow import fine_paths
 from d4rt_ros.model.structure import CELLS, Structure, _focal, find_structure
+from d4rt_ros.stream.encoding import Encoding
+from d4rt_ros.stream.frames import Frame, Window
 from d4rt_ros.tasks import camera_track
 
 HEIGHT, WIDTH, FRAMES, FOCAL = 96, 128, 8, 0.8
@@ -160,6 +162,16 @@ def test_a_known_lens_is_used() -> None:
         turns[focal] = Rotation.from_matrix(poses[-1, :3, :3]).magnitude()
     assert np.degrees(turns[FOCAL]) == pytest.approx(3.5, abs=0.4)
     assert abs(turns[2 * FOCAL] / turns[FOCAL] - 1) > 0.2
+
+
+@pytest.mark.parametrize(("given", "expected"), [(FOCAL * WIDTH, FOCAL), (-1.0, None), (None, None)])
+def test_a_camera_info_tells_a_live_window_its_lens(given: float | None, expected: float | None) -> None:
+    k = None if given is None else np.array([[given, 0, WIDTH / 2], [0, given, HEIGHT / 2], [0, 0, 1.0]])
+    images = walls()[0].permute(0, 2, 3, 1).numpy()
+    window = Window(tuple(Frame(1 + t, image, intrinsics=k) for t, image in enumerate(images)))
+    scene = Encoding(small_model(), lambda: None).scene(window).scene
+    assert isinstance(scene, Scene)
+    assert scene.focal == expected
 
 
 @pytest.mark.parametrize("change", [{"flow": False}, {"pyramid": 0}])

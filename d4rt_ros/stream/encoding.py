@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from d4rt_ros.model import Scene
 from d4rt_ros.stream.frames import Window
 from d4rt_ros.stream.strip import stacked
 from d4rt_ros.stream.thrift import BatchLimit, ThriftyScene, retried
+from d4rt_ros.tasks.camera import intrinsics
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -66,4 +69,9 @@ class Encoding:
         device = getattr(self._model, "device", torch.device("cpu"))
         what = f"a window of {len(images)} frames of {images.shape[2]}x{images.shape[1]}"
         scene = retried(lambda: self._model.encode(video, window.stamps), what, device, self._make_room)
+        given = window.newest.intrinsics
+        if given is not None and isinstance(scene, Scene):
+            with suppress(ValueError):  # the pipeline says so when it comes to the camera
+                known = intrinsics(scene, known=given).matrix
+                scene = scene.with_focal(float(known[0, 0]) / images.shape[2])
         return ThriftyScene(scene, self._limit)
