@@ -62,7 +62,7 @@ def pixels(depth: np.ndarray, size: int) -> torch.Tensor:
 
 def found_in(frames: torch.Tensor, guess: torch.Tensor, focal: float | None = FOCAL) -> Structure:
     paths = fine_paths(frames, CELLS)[0]
-    return find_structure(paths, guess, torch.ones(FRAMES, 6, 6, 3), WIDTH / HEIGHT, focal)
+    return find_structure(paths, guess, torch.ones(1, 6, 6, 3), [0], WIDTH / HEIGHT, focal)
 
 
 def error(log_depth: torch.Tensor, truth: np.ndarray) -> float:
@@ -91,7 +91,7 @@ def test_a_right_guess_stays_right_and_gives_the_scale() -> None:
     frames, depth, poses = walls()
     guess = pixels(depth, 64)[..., 2].log() - 0.5  # answers are exp(.5) times as deep as what they start from
     paths = fine_paths(frames, CELLS)[0]
-    found = find_structure(paths, guess, pixels(depth, 6), WIDTH / HEIGHT, None)
+    found = find_structure(paths, guess, pixels(depth, 6)[2:4], [2, 3], WIDTH / HEIGHT, None)
     assert error(found.log_depth, depth) < 0.03
     assert found.poses is not None
     np.testing.assert_allclose(found.poses[-1, :3, 3], poses[-1, :3, 3], atol=0.02)

@@ -6,13 +6,14 @@ Gauss-Newton on reprojection, depths eliminated (Triggs et al., Bundle Adjustmen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]  # of float64, or of float32 throughout
 
-_STEPS = 8
+_STEPS, _MORE_STEPS = 6, 3  # of cameras, from nothing and from others
 _DEPTH_STEPS = 3
 _SHARP = 1.0  # deviations at which a residual counts for a quarter
 _WAY = 1.0  # units of depth that a camera is expected to go, where a turn would explain the views as well
@@ -62,11 +63,12 @@ def adjust(
 
     Begins at `cameras`, or all at one place. None where nothing finite comes out.
     """
+    steps = _MORE_STEPS
     if cameras is None:
-        frames = len(views.rays)
+        frames, steps = len(views.rays), _STEPS
         cameras = Cameras(np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3)))
     found = log_depth
-    for _ in range(_STEPS):
+    for _ in range(steps):
         step = _step(views, cameras, found, log_depth, deviation)
         if step is None:
             return None
@@ -92,7 +94,7 @@ def triangulate(views: Views, cameras: Cameras, log_depth: Array, deviation: flo
     """
     found = log_depth
     for _ in range(_DEPTH_STEPS):
-        error, _, deeper = _errors(views, cameras, found)
+        error, _, _, deeper = _errors(views, cameras, found)
         weight = _weights(error, views.deviation * blur, 2.0)[..., None]
         normal = (weight * deeper**2).sum((2, 3)) + deviation**-2
         gradient = (weight * deeper * error).sum((2, 3)) + (found - log_depth) * deviation**-2
@@ -109,32 +111,30 @@ def rotations(vector: Array) -> Array:
     )
 
 
-def _errors(views: Views, cameras: Cameras, log_depth: Array) -> tuple[Array, Array, Array]:
+def _errors(views: Views, cameras: Cameras, log_depth: Array) -> tuple[Array, Array, Array, Array]:
     """How far points are seen from where they should be, [T, M, T, 2], and why.
 
-    Also returns the points in the other cameras over their depth in their own, [T, M, T, 3], and the
+    Also returns where they should be, their depth there over that in their own camera, [T, M, T], and the
     derivative of the error to the log depth, [T, M, T, 2].
     """
-    rotation, shift = cameras.between()
-    inverse = np.exp(-log_depth)[:, :, None, None]
+    rotation, shift = (part.astype(views.rays.dtype) for part in cameras.between())
     moved = (views.rays[:, None] @ np.swapaxes(rotation, -1, -2)).swapaxes(1, 2)
-    way = inverse * shift[:, None]
+    way = np.exp(-log_depth)[:, :, None, None] * shift[:, None]
     moved = moved + way
     z = np.maximum(moved[..., 2:], _IN_FRONT)
     at = moved[..., :2] / z
-    deeper = -(way[..., :2] - at * way[..., 2:]) / z
-    return at - views.seen, np.concatenate((at, z), -1), deeper
+    return at - views.seen, at, z[..., 0], (at * way[..., 2:] - way[..., :2]) / z
 
 
 def _step(
     views: Views, cameras: Cameras, log_depth: Array, expected: Array, deviation: float
 ) -> tuple[Array, Array] | None:
     """Gauss-Newton step: [T, 6] (shift, then turn in rad, about each camera) and [T, M] of log depth."""
-    error, seen, deeper = _errors(views, cameras, log_depth)
+    error, at, z, deeper = _errors(views, cameras, log_depth)
     frames, count = views.rays.shape[:2]
     ratio = np.hypot(error[..., 0], error[..., 1]) / views.deviation
     weight = _weights(error, views.deviation, max(_SHARP, 2.0 * _middle(ratio, views)))
-    x, y, one = seen[..., 0], seen[..., 1], 1.0 / seen[..., 2]
+    x, y, one = at[..., 0], at[..., 1], 1.0 / z
     inverse, zero = np.exp(-log_depth)[:, :, None] * one, np.zeros_like(x)
     rows = np.stack(  # derivatives of x and y by the motion of the camera that sees
         (

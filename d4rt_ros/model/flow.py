@@ -52,7 +52,9 @@ def fine_paths(frames: Tensor, cells: int) -> Tensor:
     images = frames.permute(0, 2, 3, 1).cpu().numpy()
     share = min(1.0, _FINE / max(images.shape[1:3]))
     height, width = (max(_LEAST, round(share * n)) for n in images.shape[1:3])
-    grey = [cv2.cvtColor(_resized(image, (height, width)), cv2.COLOR_RGB2GRAY) for image in images]
+    grey = over_cores(
+        lambda image: cv2.cvtColor(_resized(image, (height, width)), cv2.COLOR_RGB2GRAY), images
+    )
     flows = over_cores(lambda pair: _flows(pair)[0], zip(grey, grey[1:]))
     return _paths([flows], (cells, cells))
 

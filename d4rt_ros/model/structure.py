@@ -39,27 +39,28 @@ class Structure:
 
 
 def find_structure(
-    paths: Tensor, log_depth: Tensor, points: Tensor, aspect: float, focal: float | None
+    paths: Tensor, log_depth: Tensor, points: Tensor, times: list[int], aspect: float, focal: float | None
 ) -> Structure:
     """Look at where the parts of a window's frames are seen in all of them.
 
     Args:
         paths: [T, CELLS, CELLS, T, 3] of `fine_paths`.
         log_depth: [T, h, w] float32, a guess.
-        points: [T, n, n, 3], what is seen at a grid of pixels of each frame, in its own camera.
+        points: [F, n, n, 3], what is seen at a grid of pixels of some frames, in their own cameras.
+        times: those F frames.
         aspect: width / height of the original image.
         focal: length of the lens in image widths, if it is known.
     """
     guess = log_depth.cpu()
     seen = points.double().cpu().numpy()
-    scale = np.median(np.log(seen[..., 2]) - _averaged(guess, seen.shape[1]))
-    views = _views(paths.double().cpu().numpy(), focal or _focal(seen, aspect), aspect)
+    scale = np.median(np.log(seen[..., 2]) - _averaged(guess[times], seen.shape[1]))
+    views = _views(paths.cpu().numpy(), focal or _focal(seen, aspect), aspect)
     cells = _averaged(guess, CELLS)
     mean = float(cells.mean())
-    expected = (cells - mean).reshape(len(cells), -1)
+    expected = (cells - cells.mean()).reshape(len(cells), -1)
     chosen = _chosen()
-    some = Views(*(part[:, chosen] for part in (views.rays, views.seen, views.deviation)))
-    guessed = known = expected[:, chosen]
+    some = Views(*(part[:, chosen].astype(float) for part in (views.rays, views.seen, views.deviation)))
+    guessed = known = expected[:, chosen].astype(float)
     cameras, blur = None, 1.0
     for _ in range(_ROUNDS):  # depths that views have told place cameras better
         cameras = adjust(some, known, _KNOWN, cameras)
@@ -81,15 +82,15 @@ def find_structure(
 def _views(paths: Array, focal: float, aspect: float) -> Views:
     """All cells of all frames and where `paths` [T, h, w, T, 3] lead."""
     frames, cells = paths.shape[:2]
-    grid = (np.arange(cells) + 0.5) / cells - 0.5
+    grid = ((np.arange(cells) + 0.5) / cells - 0.5).astype(paths.dtype)
     start = np.stack(np.meshgrid(grid, grid), -1)[:, :, None]
-    lens = np.array((1.0, 1.0 / aspect)) / focal
+    lens = np.array((1.0, 1.0 / aspect), paths.dtype) / paths.dtype.type(focal)
     ends = start + paths[..., :2]
     deviation = (_LEAST + _OF_WAY * np.hypot(paths[..., 0], paths[..., 1]) + paths[..., 2]) / focal
     deviation[(np.abs(ends) >= 0.5).any(-1)] = np.inf
     own = np.arange(frames)
     deviation[own, :, :, own] = np.inf
-    rays = np.concatenate((start * lens, np.ones((cells, cells, 1, 1))), -1).reshape(1, -1, 3)
+    rays = np.concatenate((start * lens, np.ones_like(start[..., :1])), -1).reshape(1, -1, 3)
     return Views(
         np.tile(rays, (frames, 1, 1)),
         (ends * lens).reshape(frames, -1, frames, 2),
@@ -104,7 +105,7 @@ def _chosen() -> Array:
 
 
 def _averaged(log_depth: Tensor, cells: int) -> Array:
-    return np.asarray(F.adaptive_avg_pool2d(log_depth[None], cells)[0].double().numpy())
+    return np.asarray(F.adaptive_avg_pool2d(log_depth[None], cells)[0].numpy())
 
 
 def _focal(points: Array, aspect: float) -> float:
