@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.model import Queries, flow
-from d4rt_ros.model.flow import flow_paths, follow, scaled
+from d4rt_ros.model.flow import fine_paths, flow_paths, follow, scaled
 from d4rt_ros.model.network import from_pixel
 
 STEP = (1.5, -0.75)  # pixels a frame
@@ -128,3 +128,18 @@ def test_any_size_has_paths(shape: tuple[int, ...]) -> None:
 def test_a_clip_of_a_batch_is_followed_as_alone() -> None:
     clips = torch.cat((sliding(4), torch.rand(1, 4, 3, 64, 64)))
     torch.testing.assert_close(flow_paths(clips)[:1], flow_paths(clips[:1]))
+
+
+def test_steps_that_err_alike_do_not_add_up_over_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    biased = np.broadcast_to(np.float32([STEP[0] + 0.3, STEP[1]]) / 64, (64, 64, 2))
+    monkeypatch.setattr(flow, "_flows", lambda images: [biased.copy() for _ in images[1:]])
+    paths = fine_paths((sliding()[0] * 255).to(torch.uint8), 16)
+    assert paths.shape == (1, 8, 16, 16, 8, 3)
+    for i, j in ((0, 7), (7, 0), (2, 5), (6, 1)):
+        way = paths[0, i, 5:11, 5:11, j, :2].reshape(-1, 2).median(0).values * 64
+        assert way.tolist() == pytest.approx([STEP[0] * (j - i), STEP[1] * (j - i)], abs=0.35), (i, j)
+
+
+def test_frames_of_one_size_after_those_of_another() -> None:
+    for size in ((96, 96), (128, 48), (40, 64), (256, 256), (16, 16)) * 2:
+        assert bool(torch.isfinite(fine_paths(torch.randint(256, (4, 3, *size)).to(torch.uint8), 32)).all())

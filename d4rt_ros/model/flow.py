@@ -47,7 +47,8 @@ def flow_paths(video: Tensor) -> Tensor:
 def fine_paths(frames: Tensor, cells: int) -> Tensor:
     """Like `flow_paths`, but of frames [T, 3, H, W] uint8 at up to 128 pixels a side and of `cells` each way.
 
-    Takes seven times as long. Returns [1, T, cells, cells, T, 3] on the CPU.
+    Every frame is also compared with those further on, beginning where the steps between lead, so that errors
+    do not add up. Takes fifteen times as long. Returns [1, T, cells, cells, T, 3] on the CPU.
     """
     images = frames.permute(0, 2, 3, 1).cpu().numpy()
     share = min(1.0, _FINE / max(images.shape[1:3]))
@@ -55,8 +56,29 @@ def fine_paths(frames: Tensor, cells: int) -> Tensor:
     grey = over_cores(
         lambda image: cv2.cvtColor(_resized(image, (height, width)), cv2.COLOR_RGB2GRAY), images
     )
-    flows = over_cores(lambda pair: _flows(pair)[0], zip(grey, grey[1:]))
-    return _paths([flows], (cells, cells))
+    steps = over_cores(lambda pair: _flows(pair)[0], zip(grey, grey[1:]))
+    paths = _paths([steps], (cells, cells))
+    ways = paths[0, ..., :2].permute(0, 3, 4, 1, 2)  # a view: [i, j, 2, cells, cells]
+    for i, flows in enumerate(over_cores(lambda i: _ahead(grey[i:], steps[i:]), range(len(steps)))):
+        for j, flow in enumerate(flows, i + 2):
+            ways[i, j] = torch.from_numpy(_resized(flow, (cells, cells)).transpose(2, 0, 1))
+    earlier, later = torch.triu_indices(len(grey), len(grey), 2)
+    ways[later, earlier] = _undone(ways[earlier, later])
+    return paths
+
+
+def _ahead(grey: Sequence[np.ndarray], steps: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Flows from the first of some images to all but the next, given those from each to the next."""
+    size = np.array(grey[0].shape[::-1], np.float32)
+    search = _search()  # of its own: one that was given a flow to begin with crashes at another size
+    centres = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in grey[0].shape[::-1])), -1)
+    way, found = steps[0] * size, []
+    for image, step in zip(grey[2:], steps[1:]):
+        x, y = np.moveaxis(centres + way, -1, 0)
+        way += cv2.remap(step * size, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        way = np.asarray(search.calc(grey[0], image, way))
+        found.append(way / size)
+    return found
 
 
 def _paths(flows: Sequence[Sequence[np.ndarray]], cells: tuple[int, int]) -> Tensor:
@@ -66,11 +88,15 @@ def _paths(flows: Sequence[Sequence[np.ndarray]], cells: tuple[int, int]) -> Ten
         for pair, flow in zip(clip, found):
             pair[:] = _resized(flow, cells).transpose(2, 0, 1)
     forth = torch.from_numpy(maps)
-    flat = forth.flatten(0, 1)
-    back = -flat
+    return _chain(forth, _undone(forth.flatten(0, 1)).reshape(forth.shape))
+
+
+def _undone(flows: Tensor) -> Tensor:
+    """Flows [N, 2, h, w] turned round: from where they lead to where they began."""
+    back = -flows
     for _ in range(_UNDO):
-        back = -_look(flat, _centres(flat) + back)
-    return _chain(forth, back.reshape(forth.shape))
+        back = -_look(flows, _centres(flows) + back)
+    return back
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -160,12 +186,17 @@ def _look(maps: Tensor, at: Tensor) -> Tensor:
 def _flows(images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Flows between neighbours of grey images [h, w], each [h, w, 2] in image widths and heights."""
     if not hasattr(_local, "dis"):  # it keeps buffers, so there is one a thread
-        cv2.setNumThreads(1)  # OpenCV's threads and torch's wait for each other: twice the time together
-        _local.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
-        _local.dis.setFinestScale(0)
-        _local.dis.setPatchSize(8)
-        _local.dis.setPatchStride(3)
-        _local.dis.setGradientDescentIterations(8)
-        _local.dis.setVariationalRefinementIterations(5)
+        _local.dis = _search()
     size = np.array(images[0].shape[::-1], np.float32)
     return [_local.dis.calc(a, b, None) / size for a, b in zip(images, images[1:])]
+
+
+def _search() -> cv2.DISOpticalFlow:
+    cv2.setNumThreads(1)  # OpenCV's threads and torch's wait for each other: twice the time together
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
+    dis.setFinestScale(0)
+    dis.setPatchSize(8)
+    dis.setPatchStride(3)
+    dis.setGradientDescentIterations(8)
+    dis.setVariationalRefinementIterations(5)
+    return dis
