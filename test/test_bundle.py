@@ -81,9 +81,9 @@ def test_a_misfit_is_in_deviations() -> None:
 def test_triangles_give_depth_where_the_camera_has_moved() -> None:
     world, r = World(5), np.random.default_rng(5)
     guess = world.log_depth + r.normal(0, 0.3, world.log_depth.shape)
-    found = triangulate(world.views, world.cameras, guess, 0.3, 1.0)
+    found = triangulate(world.views, world.cameras, guess, 0.3, 1.0).log_depth
     assert np.median(np.abs(found - world.log_depth)) < 0.02
-    blurred = triangulate(world.views, world.cameras, guess, 0.3, 1e5)
+    blurred = triangulate(world.views, world.cameras, guess, 0.3, 1e5).log_depth
     np.testing.assert_allclose(blurred, guess, atol=1e-3)
 
 
@@ -94,14 +94,14 @@ def test_a_camera_that_stands_still_tells_no_depth() -> None:
     assert found is not None
     assert world.degrees_off(found) < 1e-3
     assert np.abs(found.shift).max() < 1e-4
-    np.testing.assert_allclose(triangulate(world.views, found, guess, 0.3, 1.0), guess, atol=1e-2)
+    np.testing.assert_allclose(triangulate(world.views, found, guess, 0.3, 1.0).log_depth, guess, atol=1e-2)
 
 
 def test_what_nobody_sees_stays_as_it_was() -> None:
     world = World(7)
     world.views.deviation[0, :5] = np.inf
     guess = world.log_depth + 0.2
-    found = triangulate(world.views, world.cameras, guess, 0.3, 1.0)
+    found = triangulate(world.views, world.cameras, guess, 0.3, 1.0).log_depth
     np.testing.assert_array_equal(found[0, :5], guess[0, :5])
     world.views.deviation[:] = np.inf
     placed = adjust(world.views, guess, 0.03)

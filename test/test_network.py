@@ -22,7 +22,9 @@ from d4rt_ros.model.pixels import pixel_grid, pixel_to_uv, uv_to_pixel
 from d4rt_ros.model.weights_command import compare
 
 GOLDEN = Path(__file__).parent / "golden" / "opend4rt_tiny"
-SMALL = ModelConfig(vit_width=48, vit_heads=2, vit_depth=2, dec_width=32, dec_heads=2, dec_depth=2, pyramid=8)
+SMALL = ModelConfig(
+    vit_width=48, vit_heads=2, vit_depth=2, dec_width=32, dec_heads=2, dec_depth=2, pyramid=8, refiner=4
+)
 
 
 def small_model(config: ModelConfig = SMALL) -> D4RT:
@@ -71,6 +73,7 @@ def random_sizes(seed: int) -> ModelConfig:
         anchored=False,
         flow=False,
         pyramid=0,
+        refiner=0,
     )
 
 
@@ -145,7 +148,7 @@ def test_forward_for_training_is_the_cached_path() -> None:
 
 
 def test_patches_come_from_the_original_where_asked() -> None:
-    config = dataclasses.replace(SMALL, original_patches=True, pyramid=0)
+    config = dataclasses.replace(SMALL, original_patches=True, pyramid=0, refiner=0)
     assert small_model(config).encode(torch.rand(8, 3, 100, 200)).images.shape[2:4] == (100, 200)
     assert small_model(SMALL).encode(torch.rand(8, 3, 100, 200)).images.shape[2:4] == (64, 64)
 

@@ -16,11 +16,17 @@ from d4rt_ros.model.flow import with_depth
 from d4rt_ros.model.pixels import pixel_to_uv
 from d4rt_ros.model.pyramid import Conv, Pyramid, Residual, levelled
 from d4rt_ros.training.losses import map_error
-from d4rt_ros.training.recipe import recipe_from_dict
-from d4rt_ros.training.trainer import Trainer
 
 SMALL = ModelConfig(
-    vit_width=48, vit_heads=2, vit_depth=2, dec_width=32, dec_heads=2, dec_depth=2, pyramid=8, flow=False
+    vit_width=48,
+    vit_heads=2,
+    vit_depth=2,
+    dec_width=32,
+    dec_heads=2,
+    dec_depth=2,
+    pyramid=8,
+    flow=False,
+    refiner=0,
 )
 
 
@@ -75,7 +81,7 @@ def test_noise_of_a_flat_window_is_not_blown_up() -> None:
 def test_answers_do_not_depend_on_the_exposure() -> None:
     torch.manual_seed(0)
     model = D4RT(SMALL).eval().requires_grad_(False)
-    nn.init.normal_(cast("Conv", model.encoder.pyramid.guess[1]).weight, std=0.1)  # type: ignore[union-attr]
+    nn.init.normal_(cast("Conv", model.encoder.pyramid.guess.coarse).weight, std=0.1)  # type: ignore[union-attr]
     video, queries = torch.rand(1, 8, 3, 64, 64), some_queries(5, 8, batch=1)
     bright, dark = (model(v, torch.ones(1), queries) for v in (video, 0.4 * video + 0.2))
     assert bright["log_depth"].std() > 0.01
@@ -92,19 +98,18 @@ def test_convolutions_know_how_far_down_and_how_far_right_they_are() -> None:
     assert torch.equal(seen[0][:, 4], right.expand(2, 64, 48))
 
 
+def told(pyramid: Pyramid, video: Tensor, paths: Tensor | None = None) -> Tensor:
+    return pyramid.told(pyramid.down(video, paths), len(video))
+
+
 def test_halves_of_a_token_are_those_of_its_two_frames() -> None:
-    pyramid, video, tokens = small_pyramid(), torch.rand(1, 6, 3, 64, 48), torch.zeros(1, 3 * 8 * 6, 12)
-    quarter, eighth, told = pyramid.down(video, None)
-    before = pyramid.depth(quarter, eighth, tokens)
-    pyramid.from_tokens.bias[:32] += 1.0
-    moved = (pyramid.depth(quarter, eighth, tokens) - before).abs().amax((0, 2, 3))
-    assert (moved > 0).tolist() == [True, False] * 3
+    pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 48)
     pyramid.to_tokens.weight[:, :32] = 0.0  # deaf to first frames
-    told = pyramid.down(video, None)[2]
+    before = told(pyramid, video)
     video[:, ::2] = 0.5
-    torch.testing.assert_close(pyramid.down(video, None)[2], told)
+    torch.testing.assert_close(told(pyramid, video), before)
     video[:, 1::2] = 0.5
-    assert (pyramid.down(video, None)[2] - told).abs().max() > 0.01
+    assert (told(pyramid, video) - before).abs().max() > 0.01
 
 
 def test_the_transformer_hears_what_convolutions_tell() -> None:
@@ -116,44 +121,43 @@ def test_the_transformer_hears_what_convolutions_tell() -> None:
     assert (model.encoded(video, torch.ones(1)).memory - before).abs().max() > 0.01
 
 
-def test_depth_is_read_from_both_maps() -> None:
-    pyramid, tokens = small_pyramid(), torch.rand(1, 3 * 8 * 6, 12)
-    quarter, eighth, _ = pyramid.down(torch.rand(1, 6, 3, 64, 48), None)
-    before = pyramid.depth(quarter, eighth, tokens)
-    for maps in ((quarter + 0.1, eighth), (quarter, eighth + 0.1)):
-        assert (pyramid.depth(*maps, tokens) - before).abs().amax((0, 2, 3)).min() > 0.01
+def test_depth_is_read_from_all_maps() -> None:
+    pyramid = small_pyramid()
+    maps = pyramid.down(torch.rand(1, 6, 3, 64, 48), None)
+    before = pyramid.depth(maps, 1)
+    assert before.shape == (1, 6, 64, 48)
+    for name in maps._fields:
+        moved = pyramid.depth(maps._replace(**{name: getattr(maps, name) + 0.1}), 1) - before
+        assert moved.abs().amax((0, 2, 3)).min() > 0.01, name
+
+
+def test_a_frame_has_its_own_depth_and_a_pixel_its_place() -> None:
+    pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 48)
+    before = pyramid.guessed(video, None)
+    video[0, 4, :, 30:34, 20:24] += 0.5
+    moved = (pyramid.guessed(video, None) - before).abs()[0]
+    assert moved.amax((1, 2)).gt(0).tolist() == [False] * 4 + [True, False]
+    assert moved[4, 24:40, 14:30].mean() > 4 * moved[4, :8].mean()
 
 
 def test_a_token_is_told_of_its_own_frames() -> None:
     pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 48)
-    _, _, told = pyramid.down(video, None)
-    assert told.shape == (1, 3 * 8 * 6, 12)
+    before = told(pyramid, video)
+    assert before.shape == (1, 3 * 8 * 6, 12)
     video[0, 3, :, :8, 40:] += 0.5
-    moved = (pyramid.down(video, None)[2] - told).abs().sum(-1).reshape(3, 8, 6)
+    moved = (told(pyramid, video) - before).abs().sum(-1).reshape(3, 8, 6)
     assert moved[0].max() == moved[2].max() == 0
     assert moved[1, :4, 3:].mean() > 4 * moved[1, 4:, :3].mean()  # most in the upper right
-
-
-def test_depth_of_a_frame_listens_to_its_own_tokens() -> None:
-    pyramid, video, tokens = small_pyramid(), torch.rand(1, 6, 3, 64, 48), torch.rand(1, 3 * 8 * 6, 12)
-    quarter, eighth, _ = pyramid.down(video, None)
-    before = pyramid.depth(quarter, eighth, tokens)
-    assert before.shape == (1, 6, 64, 48)
-    tokens[0, 2 * 48] += 5  # the upper left corner of the last slot
-    moved = (pyramid.depth(quarter, eighth, tokens) - before).abs()[0]
-    assert moved[:4].max() == 0
-    assert moved[4:, :16, :16].amax((1, 2)).min() > 0
-    assert moved[4:, 40:].max() == 0
 
 
 def test_flow_is_read_to_neighbours_and_ends() -> None:
     pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 64)
     paths = torch.zeros(1, 6, 16, 16, 6, 3)
-    before = pyramid.down(video, paths)[2].reshape(6 // 2, -1)
+    before = told(pyramid, video, paths).reshape(6 // 2, -1)
     for there, slots in ((4, {1, 2}), (5, {0, 1, 2}), (0, {0, 1, 2}), (2, {0, 1})):
         changed = paths.clone()
         changed[..., there, 0] = 0.1
-        moved = (pyramid.down(video, changed)[2].reshape(3, -1) - before).abs().amax(-1) > 0
+        moved = (told(pyramid, video, changed).reshape(3, -1) - before).abs().amax(-1) > 0
         assert set(moved.nonzero()[:, 0].tolist()) == slots, there
 
 
@@ -163,7 +167,7 @@ def with_known_guess(config: ModelConfig) -> tuple[D4RT, Tensor]:
     model = D4RT(config).eval().requires_grad_(False)
     assert model.encoder.pyramid is not None
     pattern = torch.linspace(-1, 1, 16)
-    last = cast("Conv", model.encoder.pyramid.guess[1])
+    last = model.encoder.pyramid.guess.coarse
     last.weight.zero_()
     last.bias.copy_(pattern)
     xyz = cast("nn.Linear", model.heads.xyz_head)
@@ -218,40 +222,3 @@ def test_map_error_by_hand_and_at_any_scale() -> None:
     torch.testing.assert_close(map_error(guess, depth), torch.tensor([math.log(2) / 4]))
     torch.testing.assert_close(map_error(guess + 3, depth), map_error(guess, depth))
     assert map_error(guess, torch.full_like(depth, torch.nan)) == 0
-
-
-def one_step(**changes: object) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, float]]:
-    """Weights before and after one step of training, and what the step reports."""
-    model = {"vit_width": 32, "vit_heads": 2, "vit_depth": 2, "dec_width": 32, "dec_heads": 2, "dec_depth": 1}
-    values = {
-        "model": {**model, "pyramid": 4},
-        "precision": "float32",
-        "sources": [{"options": {"frames": 2}}],
-        "feed": {"batch": 2, "chunk": 2, "workers": 0},
-        "sampling": {"count": 16},
-        "losses": {"map": 1.0},
-        "optimiser": {"warmup": 0},
-    }
-    trainer = Trainer(recipe_from_dict({**values, **changes}), torch.device("cpu"))
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    found = trainer.take_step()
-    return before, trainer.model.state_dict(), found
-
-
-def test_one_part_can_be_trained_on_short_clips() -> None:
-    before, after, found = one_step(only="encoder.pyramid.")
-    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert moved
-    assert all(name.startswith("encoder.pyramid.") for name in moved)
-    assert found["map"] > 0
-
-
-def test_the_guess_learns_from_depth_alone() -> None:
-    others = ("xyz", "uv", "visibility", "displacement", "normal", "confidence")
-    found = one_step(losses={**dict.fromkeys(others, 0.0), "map": 1.0})[2]
-    assert found["grad_norm"] > 0.0
-
-
-def test_an_unknown_part_is_refused() -> None:
-    with pytest.raises(ValueError, match="no parameter's name begins so"):
-        one_step(only="encoder.pyramids.")

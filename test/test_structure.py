@@ -13,7 +13,7 @@ from test_network import SMALL, small_model, some_queries
 
 from d4rt_ros.model import Queries, Scene
 from d4rt_ros.model.flow import fine_paths
-from d4rt_ros.model.structure import CELLS, Structure, _focal, find_structure
+from d4rt_ros.model.structure import CELLS, Structure, find_structure, lens_focal
 from d4rt_ros.stream.encoding import Encoding
 from d4rt_ros.stream.frames import Frame, Window
 from d4rt_ros.tasks import camera_track
@@ -60,9 +60,8 @@ def pixels(depth: np.ndarray, size: int) -> torch.Tensor:
     return torch.from_numpy(rays * small[..., None]).float()
 
 
-def found_in(frames: torch.Tensor, guess: torch.Tensor, focal: float | None = FOCAL) -> Structure:
-    paths = fine_paths(frames, CELLS)[0]
-    return find_structure(paths, guess, torch.ones(1, 6, 6, 3), [0], WIDTH / HEIGHT, focal)
+def found_in(frames: torch.Tensor, guess: torch.Tensor, focal: float = FOCAL) -> Structure:
+    return find_structure(fine_paths(frames, CELLS)[0], guess, WIDTH / HEIGHT, focal)
 
 
 def error(log_depth: torch.Tensor, truth: np.ndarray) -> float:
@@ -89,12 +88,27 @@ def test_a_guess_that_errs_in_each_frame_otherwise_becomes_two_walls() -> None:
 
 def test_a_right_guess_stays_right_and_gives_the_scale() -> None:
     frames, depth, poses = walls()
-    guess = pixels(depth, 64)[..., 2].log() - 0.5  # answers are exp(.5) times as deep as what they start from
-    paths = fine_paths(frames, CELLS)[0]
-    found = find_structure(paths, guess, pixels(depth, 6)[2:4], [2, 3], WIDTH / HEIGHT, None)
+    found = found_in(frames, pixels(depth, 64)[..., 2].log() + 0.5)
     assert error(found.log_depth, depth) < 0.03
     assert found.poses is not None
-    np.testing.assert_allclose(found.poses[-1, :3, 3], poses[-1, :3, 3], atol=0.02)
+    np.testing.assert_allclose(found.poses[-1, :3, 3], np.exp(0.5) * poses[-1, :3, 3], atol=0.03)
+
+
+def test_hints_say_what_views_see_how_surely_and_what_was_guessed() -> None:
+    frames, depth, _ = walls()
+    truth = pixels(depth, 64)[..., 2].log()
+    change, free, precision, apart, guess = found_in(frames, truth).hints.unbind(1)
+    small = torch.nn.functional.adaptive_avg_pool2d(truth[None], CELLS)[0]
+    torch.testing.assert_close(guess, small - small.mean())
+    assert change.abs().max() < 1
+    assert precision.min() >= 0
+    assert precision[:, 8:24, 8:24].median() > 0.8
+    assert 0 <= apart.min() <= apart.max() <= 2.5
+    flatter = found_in(frames, 0.7 * truth).hints[:, :2, 8:24]
+    change, free = (flatter[..., 20:28] - flatter[..., 4:12]).mean((0, 2, 3))
+    assert 0.02 < change < free < 0.3 * np.log(FAR / NEAR) + 0.05, "the far wall is farther than was guessed"
+    still = found_in(walls(0, 0)[0], truth).hints
+    assert still[:, 2].max() < 0.3, "a camera that stands still tells nothing"
 
 
 def test_a_camera_that_stands_still_changes_nothing() -> None:
@@ -117,10 +131,10 @@ def test_noise_says_nothing() -> None:
 
 def test_the_lens_is_read_from_points() -> None:
     _, depth, _ = walls()
-    assert _focal(pixels(depth, 6).double().numpy(), WIDTH / HEIGHT) == pytest.approx(FOCAL, rel=1e-5)
+    assert lens_focal(pixels(depth, 6).double().numpy(), WIDTH / HEIGHT) == pytest.approx(FOCAL, rel=1e-5)
     behind = -np.ones((1, 6, 6, 3))
     behind[..., :2] = 0
-    assert 0.5 < _focal(behind, 1.0) < 1, "no ray says, so it is a usual one"
+    assert 0.5 < lens_focal(behind, 1.0) < 1, "no ray says, so it is a usual one"
 
 
 def test_a_scene_starts_its_answers_there() -> None:
@@ -174,7 +188,7 @@ def test_a_camera_info_tells_a_live_window_its_lens(given: float | None, expecte
     assert scene.focal == expected
 
 
-@pytest.mark.parametrize("change", [{"flow": False}, {"pyramid": 0}])
+@pytest.mark.parametrize("change", [{"flow": False, "refiner": 0}, {"pyramid": 0, "refiner": 0}])
 def test_other_networks_are_left_alone(change: dict[str, int]) -> None:
     scene = small_model(replace(SMALL, **change)).encode(walls()[0])
     assert scene.settled == (scene.images, scene.paths)

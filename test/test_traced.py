@@ -104,7 +104,7 @@ def test_weights_that_learn_are_not_traced_but_answer_and_that_is_said_once(
             traced, straight = plainly(encoded, count)
             torch.testing.assert_close(traced["uv"], straight["uv"], atol=1e-6, rtol=1e-6)
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(said) == 2, "once for encoding, once for answering"
+    assert len(said) == 3, "once for encoding, for refining and for answering"
     assert all("without a trace" in one and "requires grad" in one and "\n" not in one for one in said)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 TINY_MODEL = {
     "frames": 4, "image_size": [16, 16], "patch": [2, 8, 8], "vit_width": 32, "vit_heads": 2, "vit_depth": 2,
-    "dec_width": 32, "dec_heads": 2, "dec_depth": 1, "pyramid": 4,
+    "dec_width": 32, "dec_heads": 2, "dec_depth": 1, "pyramid": 4, "refiner": 4,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ _DEPTH_STEPS = 3
 _SHARP = 1.0  # deviations at which a residual counts for a quarter
 _WAY = 1.0  # units of depth that a camera is expected to go, where a turn would explain the views as well
 _IN_FRONT = 1e-2  # of a depth; nearer points, or behind the camera, say nothing
+_FAR = 5.0  # deviations at which something is surely not what it was taken for
 _DONE = 1e-4  # rad and units of depth
 
 
@@ -56,6 +57,21 @@ class Cameras:
         return poses
 
 
+@dataclass(frozen=True)
+class Triangulated:
+    """What views tell of points [T, M].
+
+    Attributes:
+        log_depth: [T, M].
+        precision: [T, M], one over the variance that views leave to it.
+        apart: [T, M], how far a point is seen from where it should be: mean, in deviations of at most 5.
+    """
+
+    log_depth: Array
+    precision: Array
+    apart: Array
+
+
 def adjust(
     views: Views, log_depth: Array, deviation: float, cameras: Cameras | None = None
 ) -> Cameras | None:
@@ -87,8 +103,10 @@ def misfit(views: Views, cameras: Cameras, log_depth: Array) -> float:
     return _middle(np.hypot(error[..., 0], error[..., 1]) / views.deviation, views)
 
 
-def triangulate(views: Views, cameras: Cameras, log_depth: Array, deviation: float, blur: float) -> Array:
-    """Log depths [T, M], expected at `log_depth` with `deviation`, of known cameras.
+def triangulate(
+    views: Views, cameras: Cameras, log_depth: Array, deviation: float, blur: float
+) -> Triangulated:
+    """Read depths off the views of known cameras: log depths are expected at [T, M] with `deviation`.
 
     Deviations of where points are seen are taken `blur` times.
     """
@@ -96,10 +114,13 @@ def triangulate(views: Views, cameras: Cameras, log_depth: Array, deviation: flo
     for _ in range(_DEPTH_STEPS):
         error, _, _, deeper = _errors(views, cameras, found)
         weight = _weights(error, views.deviation * blur, 2.0)[..., None]
-        normal = (weight * deeper**2).sum((2, 3)) + deviation**-2
+        precision = (weight * deeper**2).sum((2, 3))
         gradient = (weight * deeper * error).sum((2, 3)) + (found - log_depth) * deviation**-2
-        found = found - np.clip(gradient / normal, -0.5, 0.5)
-    return found
+        found = found - np.clip(gradient / (precision + deviation**-2), -0.5, 0.5)
+    seen = np.isfinite(views.deviation)
+    ratio = np.hypot(error[..., 0], error[..., 1]) / np.where(seen, views.deviation, np.inf)
+    apart = np.minimum(ratio, _FAR).sum(-1) / np.maximum(seen.sum(-1), 1)
+    return Triangulated(found, precision, apart)
 
 
 def rotations(vector: Array) -> Array:

@@ -27,7 +27,8 @@ class ModelConfig:
     where it looks from the first step on. flow: tokens and queries know where optical flow leads, and the
     read-outs of uv and xyz start from there (`flow.py`); needs `relative`. pyramid: channels of convolutions
     at half of the size (twice and four times as many below), from whose guess depth starts (`pyramid.py`); 0
-    for none; needs `relative` and patches of 8 x 8.
+    for none; needs `relative` and patches of 8 x 8. refiner: channels of those that look at depth once more
+    when the window's motion has told of it (`refiner.py`); 0 for none; needs `flow` and a pyramid.
     """
 
     frames: int = 8
@@ -50,6 +51,7 @@ class ModelConfig:
     anchored: bool = True
     flow: bool = True
     pyramid: int = 64
+    refiner: int = 32
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together. Raises ValueError naming field and value."""
@@ -68,6 +70,8 @@ class ModelConfig:
                 f"a pyramid of {self.pyramid} channels needs relative read-outs, patches of "
                 f"{_CELL} x {_CELL} and colours from the network's input"
             )
+        if self.refiner < 0 or (self.refiner and not (self.flow and self.pyramid)):
+            raise ValueError(f"a refiner of {self.refiner} channels needs flow and a pyramid")
         for width, heads, name in (
             (self.vit_width, self.vit_heads, "vit"),
             (self.dec_width, self.dec_heads, "dec"),
@@ -125,6 +129,7 @@ _PAPER: dict[str, Any] = {
     "anchored": False,
     "flow": False,
     "pyramid": 0,
+    "refiner": 0,
     "dec_width": 768,
     "dec_heads": 12,
     "dec_depth": 6,
@@ -203,6 +208,7 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
             anchored=False,
             flow=False,
             pyramid=0,
+            refiner=0,
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not an OpenD4RT model configuration: {error!r}") from error

@@ -103,8 +103,8 @@ class Encoder(nn.Module):
         if paths is not None:
             x = x + self.embed_flow(paths)
         if self.pyramid is not None:
-            quarter, eighth, told = self.pyramid.down(video, paths)
-            x = x + told
+            maps = self.pyramid.down(video, paths)
+            x = x + self.pyramid.told(maps, len(video))
         x = torch.cat((x + self.position[: x.shape[1]], aspect_token.to(torch.float32)), dim=1)
         for index, block in enumerate(self.blocks):
             if index % 2:
@@ -113,4 +113,4 @@ class Encoder(nn.Module):
                 local = block(x[:, :-1].reshape(-1, per_slot, x.shape[-1]))
                 x = torch.cat((local.reshape(x.shape[0], -1, x.shape[-1]), x[:, -1:]), dim=1)
         x = self.final_norm(x)
-        return x, None if self.pyramid is None else self.pyramid.depth(quarter, eighth, x[:, :-1])
+        return x, None if self.pyramid is None else self.pyramid.depth(maps, len(video))

@@ -46,9 +46,10 @@ def pyramid_flops(config: ModelConfig, frames: int | None = None) -> int:
     half, quarter, eighth = (config.pyramid * step for step in (1, 2, 4))
     kernels = 9 * 5 * half / 4 + 9 * half * quarter / 16 + 9 * quarter * eighth / 64
     kernels += 9 * 6 * quarter**2 / 16 + 9 * 6 * eighth**2 / 64 + 4 * eighth * quarter / 64 + quarter
+    kernels += quarter * half / 4 + 9 * half**2 / 2 + 9 * half
     if config.flow:
         kernels += 9 * FLOWS * quarter / 16
-    return round(2 * pixels * kernels) + 4 * tokens * config.patch[0] * eighth * config.vit_width
+    return round(2 * pixels * kernels) + 2 * tokens * config.patch[0] * eighth * config.vit_width
 
 
 def keys_values_flops(config: ModelConfig, frames: int | None = None) -> int:

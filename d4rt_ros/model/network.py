@@ -18,6 +18,7 @@ from d4rt_ros.model.graphs import DecodeGraphs
 from d4rt_ros.model.layers import Attention, CrossBlock, KeysValues, SelfBlock
 from d4rt_ros.model.pyramid import Conv, levelled
 from d4rt_ros.model.queries import Queries
+from d4rt_ros.model.refiner import Refiner
 from d4rt_ros.model.scene import Scene
 from d4rt_ros.model.traced import Function, Traced
 
@@ -91,6 +92,7 @@ class D4RT(nn.Module):
         self.query_embedder = QueryEmbedding(config)
         self.decoder = Decoder(config)
         self.heads = Heads(config.dec_width)
+        self.refiner = Refiner(config.refiner) if config.refiner else None
         self._forget_runs()
         self.apply(_initialise)
         if config.anchored:  # a query attends to its own place and time before anything is learnt
@@ -151,10 +153,22 @@ class D4RT(nn.Module):
         flat = (part for pair in memory for part in pair)
         return dict(zip(HEADS, self._answering(*asked, images, paths, *flat)))
 
+    def refine(self, pixels: Tensor, hints: Tensor) -> Tensor:
+        """See `Refiner`; nothing is changed where the network has none."""
+        if self.refiner is None:
+            return torch.zeros_like(pixels[..., 3])
+        traced = pixels.device.type == "cpu" and torch.is_inference_mode_enabled()
+        return (self._refining if traced else self._refine)(pixels, hints)[0]
+
+    def _refine(self, pixels: Tensor, hints: Tensor) -> tuple[Tensor, ...]:
+        assert self.refiner is not None
+        return (self.refiner(pixels, hints),)
+
     def _forget_runs(self) -> None:
         """Make graphs and traces anew: they hold weights as these were when they were made."""
         self.graphs = DecodeGraphs(self.answer)
         self._encoding: Function = Traced(self._encode)
+        self._refining: Function = Traced(self._refine)
         self._answering: Function = Traced(self._answer, free=5)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> D4RT:
@@ -167,19 +181,31 @@ class D4RT(nn.Module):
         return super().load_state_dict(*args, **options)
 
     def forward(
-        self, video: Tensor, aspect_ratio: Tensor, queries: Queries, images: Tensor | None = None
+        self,
+        video: Tensor,
+        aspect_ratio: Tensor,
+        queries: Queries,
+        images: Tensor | None = None,
+        settled: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Train: raw outputs of the six heads [B, N, ...] for queries [B, N].
 
         video [B, T, 3, H, W] is float in 0..1 at the input size; `images`, if given, is the same video at
         another resolution, for the colour patches (not with a pyramid). With a pyramid its "log_depth"
-        [B, T, H, W] comes too.
+        [B, T, H, W] comes too, and answers start from it, or from `settled`: log depth that agrees with the
+        window's motion, and paths of `fine_paths`, as in `Scene.settled`.
         """
         encoded = self.encoded(video, aspect_ratio)
-        pixels = encoded.pixels
+        pixels, paths = encoded.pixels, encoded.paths
         if pixels is None:
             pixels = (video if images is None else images).movedim(-3, -1)
-        raw = self.answer(queries, pixels, self.decoder.keys_values(encoded.memory), encoded.paths)
+        if settled is not None:
+            log_depth, fine = settled
+            pixels, paths = (
+                torch.cat((pixels[..., :3], log_depth[..., None]), -1),
+                with_depth(fine, log_depth),
+            )
+        raw = self.answer(queries, pixels, self.decoder.keys_values(encoded.memory), paths)
         return raw if encoded.pixels is None else {**raw, "log_depth": pixels[..., 3]}
 
     @property
@@ -195,7 +221,8 @@ class D4RT(nn.Module):
     def set_precision(self, dtype: torch.dtype) -> D4RT:
         """Run matrix products in `dtype`; norms, residuals, Fourier features and read-outs stay float32."""
         self.to(torch.float32)
-        for module in (self.encoder, self.memory_proj, self.query_embedder.patch_proj, self.decoder):
+        parts = (self.encoder, self.memory_proj, self.query_embedder.patch_proj, self.decoder, self.refiner)
+        for module in filter(None, parts):
             for part in module.modules():
                 if isinstance(part, (nn.Linear, nn.Conv3d, Attention, Conv)):
                     part.to(dtype)

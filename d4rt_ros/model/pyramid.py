@@ -1,11 +1,13 @@
 """Convolutions beside the transformer: a first guess of every pixel's depth, and finer tokens.
 
 Not part of the paper. On the same scenes a few convolutions learn depth in minutes where a small transformer
-needs days, so the built-in network has both: down to the tokens' grid before the transformer, and up again
-after it, to a log depth from which the answers start.
+needs days, so the built-in network has both: down to the tokens' grid before the transformer, and up again to
+a log depth from which the answers start.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,6 @@ from d4rt_ros.model.flow import scaled
 
 FLOWS = 12  # numbers that a cell is told of flow: to the frame before, after, first and last
 _CONTRAST, _FLAT = 0.15, 0.03  # standard deviation of grey that the network sees, and least that is stretched
-_GUESS = 4  # pixels a cell of the level that depth is read from
 
 
 def levelled(video: Tensor) -> Tensor:
@@ -58,8 +59,16 @@ class Residual(nn.Module):
         return self.second(self.first(x).relu_()).add_(x).relu_()
 
 
+class Maps(NamedTuple):
+    """What convolutions made of B windows of T frames: [B * T, C, ...] at 1/2, 1/4 and 1/8 of the size."""
+
+    half: Tensor
+    quarter: Tensor
+    eighth: Tensor
+
+
 class Pyramid(nn.Module):
-    """Frames down to tokens, and tokens up to depth."""
+    """Frames down to tokens, and up again to depth."""
 
     def __init__(self, width: int, token_width: int, slot: int, flow: bool) -> None:
         """`width` channels at half of the size, two and four times as many below; `slot` frames a token."""
@@ -73,39 +82,57 @@ class Pyramid(nn.Module):
             Conv(quarter, eighth, stride=2), nn.ReLU(inplace=True), *(Residual(eighth) for _ in range(3))
         )
         self.to_tokens = nn.Linear(slot * eighth, token_width)
-        self.from_tokens = nn.Linear(token_width, slot * eighth)
         self.up = Conv(eighth, 4 * quarter, side=1)
-        self.guess = nn.Sequential(Residual(quarter), Conv(quarter, _GUESS**2, side=1, zero=True))
+        self.up_block = Residual(quarter)
+        self.up_half = Conv(quarter, 4 * half, side=1)
+        self.half_block = Residual(half)
+        self.guess = ReadOut(quarter, half)
         self.slot = slot
 
-    def down(self, video: Tensor, paths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Video [B, T, 3, H, W] in 0..1 and paths of `flow_paths` to maps and tokens.
-
-        Returns maps [B * T, C, ...] at a quarter and an eighth of the size, and what the eighth tells the
-        tokens, [B, tokens, token_width].
-        """
+    def down(self, video: Tensor, paths: Tensor | None) -> Maps:
+        """Maps of video [B, T, 3, H, W] in 0..1 and paths of `flow_paths`."""
         b, frames, _, height, width = video.shape
         axes = (torch.linspace(-1, 1, n, device=video.device) for n in (height, width))
         v, u = torch.meshgrid(*axes, indexing="ij")
         place = torch.stack((v, u)).expand(b * frames, -1, -1, -1)
         x = torch.cat(((video.flatten(0, 1) - 0.45) * 4, place), dim=1)
-        x = self.quarter(self.stem(x.contiguous(memory_format=torch.channels_last)).relu_())
+        half = self.stem(x.contiguous(memory_format=torch.channels_last)).relu_()
+        x = self.quarter(half)
         if paths is not None and self.flow_quarter is not None:
             x = x.add_(self.flow_quarter(_flows(paths, (x.shape[-2], x.shape[-1]))))
         quarter = self.quarter_blocks(x.relu_())
-        eighth = self.eighth(quarter)
-        cells = eighth.permute(0, 2, 3, 1).unflatten(0, (b, -1, self.slot))
-        return quarter, eighth, self.to_tokens(cells.movedim(2, 4).flatten(4).flatten(1, 3))
+        return Maps(half, quarter, self.eighth(quarter))
 
-    def depth(self, quarter: Tensor, eighth: Tensor, tokens: Tensor) -> Tensor:
-        """Maps of `down` and encoded tokens [B, tokens, token_width] to log depth [B, T, H, W], float32."""
-        rows, columns = eighth.shape[-2:]
-        told = self.from_tokens(tokens.to(self.from_tokens.weight.dtype))
-        told = told.unflatten(1, (-1, rows, columns)).unflatten(-1, (self.slot, -1))
-        told = told.permute(0, 1, 4, 5, 2, 3).flatten(0, 2)
-        x = F.pixel_shuffle(self.up((eighth + told).relu_()), 2)
-        guess = F.pixel_shuffle(self.guess((quarter + x).relu_()), _GUESS)
-        return guess.to(torch.float32).reshape(tokens.shape[0], -1, *guess.shape[-2:])
+    def told(self, maps: Maps, batch: int) -> Tensor:
+        """What maps of `batch` windows tell the tokens, [batch, tokens, token_width]."""
+        cells = maps.eighth.permute(0, 2, 3, 1).unflatten(0, (batch, -1, self.slot))
+        return self.to_tokens(cells.movedim(2, 4).flatten(4).flatten(1, 3))
+
+    def depth(self, maps: Maps, batch: int) -> Tensor:
+        """Maps of `batch` windows to log depth [batch, T, H, W], float32."""
+        x = F.pixel_shuffle(self.up(maps.eighth), 2)
+        quarter = self.up_block((maps.quarter + x).relu_())
+        half = self.half_block((maps.half + F.pixel_shuffle(self.up_half(quarter), 2)).relu_())
+        found = self.guess(quarter, half)
+        return found.to(torch.float32).reshape(batch, -1, *found.shape[-2:])
+
+    def guessed(self, video: Tensor, paths: Tensor | None) -> Tensor:
+        """Log depth [B, T, H, W] of video [B, T, 3, H, W] in 0..1, levelled."""
+        return self.depth(self.down(video, paths), len(video))
+
+
+class ReadOut(nn.Module):
+    """One number a pixel from maps at a quarter and half of the size; begins at 0."""
+
+    def __init__(self, quarter: int, half: int) -> None:
+        """From so many channels."""
+        super().__init__()
+        self.coarse = Conv(quarter, 16, side=1, zero=True)
+        self.fine = Conv(half, 4, zero=True)
+
+    def forward(self, quarter: Tensor, half: Tensor) -> Tensor:
+        """[N, C, H / 4, W / 4] and [N, C, H / 2, W / 2] to [N, 1, H, W]."""
+        return F.pixel_shuffle(self.coarse(quarter), 4) + F.pixel_shuffle(self.fine(half), 2)
 
 
 def _flows(paths: Tensor, size: tuple[int, int]) -> Tensor:

@@ -20,7 +20,7 @@ from d4rt_ros.model.layers import KeysValues
 from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.model.queries import Answers, Queries
-from d4rt_ros.model.structure import CELLS, Structure, find_structure
+from d4rt_ros.model.structure import CELLS, Structure, find_structure, lens_focal
 
 if TYPE_CHECKING:
     from d4rt_ros.model.network import D4RT
@@ -183,20 +183,32 @@ class Scene:
         return fine_paths(self.frames, CELLS).to(self.device)
 
     @cached_property
+    def _lens(self) -> tuple[float, float]:
+        """Focal length in image widths as answers have it, and how much deeper they are than the guess."""
+        last = self.num_frames - 1
+        u, v = pixel_grid(_LENS_GRID, _LENS_GRID, self.device)
+        time = torch.tensor([0, last // 2, last], device=self.device)[:, None]
+        asked = Queries.make(u, v, time, time, time).apply(lambda x: x.reshape(1, -1))
+        paths = None if self._fine_paths is None else with_depth(self._fine_paths, self.images[..., 3])
+        xyz = self.model.answer_quickly(asked, self.images, self.memory, paths)["xyz"]
+        points = xyz.reshape(-1, _LENS_GRID, _LENS_GRID, 3).double().cpu()
+        guess = F.adaptive_avg_pool2d(self.images[:, [0, last // 2, last], ..., 3], _LENS_GRID)[0].cpu()
+        deeper = float((points[..., 2].log() - guess).median().exp())
+        return lens_focal(points.numpy(), float(self.aspect_ratio)), deeper
+
+    @cached_property
     def _structure(self) -> Structure | None:
         """Found when it is first asked for: what is not asked costs nothing."""
         if self._fine_paths is None:
             return None
-        log_depth, last = self.images[..., 3], self.num_frames - 1
-        u, v = pixel_grid(_LENS_GRID, _LENS_GRID, self.device)
-        some = [0, last // 2, last]
-        time = torch.tensor(some, device=self.device)[:, None]
-        asked = Queries.make(u, v, time, time, time).apply(lambda x: x.reshape(1, -1))
-        paths = with_depth(self._fine_paths, log_depth)
-        xyz = self.model.answer_quickly(asked, self.images, self.memory, paths)["xyz"]
-        points = xyz.reshape(-1, _LENS_GRID, _LENS_GRID, 3)
-        aspect = float(self.aspect_ratio)
-        return find_structure(self._fine_paths[0], log_depth[0], points, some, aspect, self.focal)
+        found = find_structure(
+            self._fine_paths[0], self.images[0, ..., 3], float(self.aspect_ratio), self.focal or self._lens[0]
+        )
+        change = self.model.refine(self.images, found.hints[None].to(self.device))[0].cpu()
+        poses = found.poses
+        if poses is not None:
+            poses[:, :3, 3] *= self._lens[1]
+        return replace(found, log_depth=found.log_depth + change, poses=poses)
 
     @cached_property
     def settled(self) -> tuple[Tensor, Tensor | None]:

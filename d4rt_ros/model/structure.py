@@ -14,15 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from d4rt_ros.model.bundle import Array, Views, adjust, misfit, triangulate
+from d4rt_ros.model.refiner import HINTS
 
 CELLS = 32  # of a frame, each way, whose depth is looked at
 _EVERY = 4  # cells, each way, of which one helps to place cameras
 _LEAST, _OF_WAY = 0.001, 0.1  # deviation of flow, in image widths: at least, and of the way that it leads
-_KNOWN, _GUESSED = 0.02, 0.3  # deviation of log depth: where cameras are placed by it, and in itself
+_KNOWN, _GUESSED, _FREE = (
+    0.02,
+    0.3,
+    1.0,
+)  # deviations of log depth: where cameras are placed by it, in itself, and if nothing were known
 _ROUNDS = 2
 _EVEN = 2.0  # one over the misfit, in deviations, of a window whose views are as good as expected
 _OFF_AXIS = 0.1  # image widths; rays closer to the axis say little about the lens
-_USUAL = 0.71  # focal length of 70 degrees, if no ray says
+USUAL_FOCAL = 0.71  # focal length of 70 degrees, if no ray says
 
 
 @dataclass(frozen=True)
@@ -31,52 +36,60 @@ class Structure:
 
     Attributes:
         log_depth: [T, H, W] float32 on the CPU.
-        poses: [T, 4, 4] float64, where cameras are in camera 0; None where the window does not say.
+        hints: [T, HINTS, CELLS, CELLS] float32 on the CPU, for `Refiner`.
+        poses: [T, 4, 4] float64, where cameras are in camera 0, in the scale of `log_depth`; None where the
+            window does not say.
     """
 
     log_depth: Tensor
+    hints: Tensor
     poses: Array | None
 
 
-def find_structure(
-    paths: Tensor, log_depth: Tensor, points: Tensor, times: list[int], aspect: float, focal: float | None
-) -> Structure:
+def find_structure(paths: Tensor, log_depth: Tensor, aspect: float, focal: float) -> Structure:
     """Look at where the parts of a window's frames are seen in all of them.
 
     Args:
         paths: [T, CELLS, CELLS, T, 3] of `fine_paths`.
         log_depth: [T, h, w] float32, a guess.
-        points: [F, n, n, 3], what is seen at a grid of pixels of some frames, in their own cameras.
-        times: those F frames.
         aspect: width / height of the original image.
-        focal: length of the lens in image widths, if it is known.
+        focal: length of the lens in image widths.
     """
     guess = log_depth.cpu()
-    seen = points.double().cpu().numpy()
-    scale = np.median(np.log(seen[..., 2]) - _averaged(guess[times], seen.shape[1]))
-    views = _views(paths.cpu().numpy(), focal or _focal(seen, aspect), aspect)
-    cells = _averaged(guess, CELLS)
+    views = _views(paths.cpu().numpy(), focal, aspect)
+    cells = F.adaptive_avg_pool2d(guess[None], CELLS)[0].numpy()
     mean = float(cells.mean())
     expected = (cells - cells.mean()).reshape(len(cells), -1)
     chosen = _chosen()
     some = Views(*(part[:, chosen].astype(float) for part in (views.rays, views.seen, views.deviation)))
-    guessed = known = expected[:, chosen].astype(float)
+    guessed = depths = expected[:, chosen].astype(float)
     cameras, blur = None, 1.0
     for _ in range(_ROUNDS):  # depths that views have told place cameras better
-        cameras = adjust(some, known, _KNOWN, cameras)
+        cameras = adjust(some, depths, _KNOWN, cameras)
         if cameras is None:
-            return Structure(guess, None)
+            return Structure(guess, torch.zeros(len(guess), HINTS, CELLS, CELLS), None)
         # What moves in the world, or is followed badly, fits nowhere: then views are believed less.
-        left = misfit(some, cameras, triangulate(some, cameras, guessed, _GUESSED, 1.0))
+        left = misfit(some, cameras, triangulate(some, cameras, guessed, _GUESSED, 1.0).log_depth)
         blur = max(1.0, _EVEN * left) ** 2
-        known = triangulate(some, cameras, guessed, _GUESSED, blur)
+        depths = triangulate(some, cameras, guessed, _GUESSED, blur).log_depth
     assert cameras is not None
-    deeper = triangulate(views, cameras, expected, _GUESSED, blur) - expected
-    change = torch.from_numpy(deeper.reshape(1, -1, CELLS, CELLS)).float()
-    change = F.interpolate(change, guess.shape[-2:], mode="bilinear", align_corners=False)[0]
+    change = triangulate(views, cameras, expected, _GUESSED, blur).log_depth - expected
+    free = triangulate(views, cameras, expected, _FREE, blur)
+    hints = np.stack(
+        (
+            change,
+            (free.log_depth - expected).clip(-1.5, 1.5),
+            np.log1p(free.precision) / 4,
+            free.apart / 2,
+            expected.clip(-2, 2),
+        ),
+        1,
+    )
+    maps = torch.from_numpy(hints.reshape(len(guess), HINTS, CELLS, CELLS)).float()
+    change = F.interpolate(maps[None, :, 0], guess.shape[-2:], mode="bilinear", align_corners=False)[0]
     poses = cameras.poses()
-    poses[:, :3, 3] *= np.exp(mean + scale)
-    return Structure(guess + change, poses)
+    poses[:, :3, 3] *= np.exp(mean)
+    return Structure(guess + change, maps, poses)
 
 
 def _views(paths: Array, focal: float, aspect: float) -> Views:
@@ -104,11 +117,7 @@ def _chosen() -> Array:
     return np.asarray((line[:, None] * CELLS + line).ravel())
 
 
-def _averaged(log_depth: Tensor, cells: int) -> Array:
-    return np.asarray(F.adaptive_avg_pool2d(log_depth[None], cells)[0].numpy())
-
-
-def _focal(points: Array, aspect: float) -> float:
+def lens_focal(points: Array, aspect: float) -> float:
     """Length in image widths of a lens with square pixels, from points [T, n, n, 3] seen at a grid."""
     count = points.shape[1]
     grid = (np.arange(count) + 0.5) / count - 0.5
@@ -116,4 +125,4 @@ def _focal(points: Array, aspect: float) -> float:
     across = points[..., :2]
     ratio = tilt * points[..., 2:] / np.where(across == 0.0, np.nan, across)
     usable = ratio[(np.abs(tilt) > _OFF_AXIS) & (ratio > 0)]
-    return float(np.median(usable)) if len(usable) else _USUAL
+    return float(np.median(usable)) if len(usable) else USUAL_FOCAL

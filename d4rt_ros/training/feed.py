@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.model import Queries
+from d4rt_ros.model.structure import USUAL_FOCAL
 from d4rt_ros.training.augment import CroppedClips, augment_colour, random_box
 from d4rt_ros.training.datasets import open_source
 from d4rt_ros.training.recipe import Recipe
@@ -27,19 +28,20 @@ from d4rt_ros.training.sampling import sample_queries
 from d4rt_ros.training.truth import ClipBatch, Truth
 
 D = TypeVar("D", Queries, Truth)
-_PLAIN = ("video", "aspect_ratio", "depth")  # tensors of a batch
+_PLAIN = ("video", "aspect_ratio", "focal", "depth")  # tensors of a batch
 
 
 @dataclass(frozen=True)
 class Batch:
     """What a step needs: video [B, T, 3, H, W] uint8, aspect ratio [B], queries and their truth [B, N].
 
-    depth: of every pixel [B, T, H, W], not finite where there is none.
+    focal: of the lenses [B], in image widths. depth: of every pixel [B, T, H, W], not finite where not known.
     """
 
     number: int
     video: Tensor
     aspect_ratio: Tensor
+    focal: Tensor
     depth: Tensor
     queries: Queries
     truth: Truth
@@ -103,14 +105,14 @@ class Feed:
             del self._pool[past]
         clips = self._clips(chosen * workers + self._worker)
         asked = [self._ask(number, chunk, part) for chunk, part in zip(self._chunks, clips)]
-        videos, aspects, depths, queries, truths = zip(*asked)
-        video, aspect, depth = (torch.cat(parts) for parts in (videos, aspects, depths))
-        return Batch(number, video, aspect, depth, join(queries), join(truths))
+        videos, aspects, focals, depths, queries, truths = zip(*asked)
+        video, aspect, focal, depth = (torch.cat(parts) for parts in (videos, aspects, focals, depths))
+        return Batch(number, video, aspect, focal, depth, join(queries), join(truths))
 
     def _ask(
         self, number: int, chunk: int, clips: ClipBatch
-    ) -> tuple[Tensor, Tensor, Tensor, Queries, Truth]:
-        """Fresh colours and queries for one chunk: video, aspect ratio, depth, queries, truth."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Queries, Truth]:
+        """Fresh colours and queries for one chunk: what a `Batch` has but for its number."""
         recipe = self._recipe
         rows = range(chunk * recipe.feed.chunk, (chunk + 1) * recipe.feed.chunk)
         generators = [torch.Generator().manual_seed(_seed(recipe.seed, 4, number, row)) for row in rows]
@@ -120,7 +122,18 @@ class Feed:
         near = recipe.sampling.near_share(number // recipe.optimiser.accumulate)
         queries = sample_queries(clips, recipe.sampling, near, generators)
         video = [augment_colour(v, recipe.augment, g) for v, g in zip(clips.video, generators)]
-        return torch.stack(video), clips.aspect_ratio, clips.depth, queries, clips.answer(queries)
+        told = clips.aspect_ratio, focal_lengths(clips), clips.depth
+        return torch.stack(video), *told, queries, clips.answer(queries)
+
+
+def focal_lengths(clips: ClipBatch) -> Tensor:
+    """Focal length [B] in image widths, that of a usual lens where the clips' points do not tell."""
+    u = torch.tensor([0.1, 0.25, 0.75, 0.9]).repeat(2)
+    v = torch.tensor([0.25] * 4 + [0.75] * 4)
+    truth = clips.answer(Queries.make(u, v, 0, 0, 0).apply(lambda x: x.expand(len(clips.video), -1)))
+    focal = truth.xyz[..., 2] * (u - 0.5) / truth.xyz[..., 0]
+    focal = torch.where(truth.xyz_valid & (focal > 0), focal, torch.nan)
+    return focal.nanmedian(-1).values.nan_to_num(USUAL_FOCAL)
 
 
 def join(parts: Sequence[D]) -> D:

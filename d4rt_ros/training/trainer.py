@@ -17,6 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from d4rt_ros.model import D4RT, Queries
 from d4rt_ros.model.checkpoints import load_model, save_weights
+from d4rt_ros.model.scene import resize
+from d4rt_ros.training.depth import DepthNetwork, depth_terms, settled, uncertain, validate_depth
 from d4rt_ros.training.feed import Batch, Batches
 from d4rt_ros.training.losses import d4rt_loss
 from d4rt_ros.training.optim import RunningMean, build_optimisers, rate, set_rate
@@ -38,16 +40,18 @@ class Trainer:
         self.recipe, self.device, self.rank, self.world = recipe, device, rank, world
         torch.manual_seed(recipe.seed)
         self.model = _build_model(recipe).to(device).train()
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(name.startswith(recipe.only))
-        if not any(p.requires_grad for p in self.model.parameters()):
-            raise ValueError(f"only is {recipe.only!r}: no parameter's name begins so")
+        self.network: nn.Module = DepthNetwork(self.model, recipe.depth) if recipe.depth else self.model
+        pyramid, refiner = self.model.encoder.pyramid, self.model.refiner
+        if refiner is not None and not recipe.depth:
+            refiner.requires_grad_(False)
+        if pyramid is not None and recipe.structure:
+            pyramid.requires_grad_(False)
+            pyramid.to_tokens.requires_grad_(True)
         self.optimisers = build_optimisers(self.model, recipe.optimiser)
         self.mean = RunningMean(self.model, recipe.optimiser.ema)
         self.step, self.seconds, self.skipped, self._failed = 0, 0.0, 0, 0
-        self.network: nn.Module = self.model
         if world > 1:
-            self.network = nn.parallel.DistributedDataParallel(self.model)
+            self.network = nn.parallel.DistributedDataParallel(self.network)
         self._forward = torch.compile(self.network) if recipe.compile else self.network
         self._batches: Batches | None = None
 
@@ -67,18 +71,29 @@ class Trainer:
 
     def forward_backward(self, batch: Batch, confidence_active: bool) -> dict[str, Tensor]:
         """Add the gradient of one batch's loss, divided by `accumulate`; returns its terms."""
-        video = batch.video.to(self.device).float() / 255
+        loss, terms = self._depth_loss(batch) if self.recipe.depth else self._loss(batch, confidence_active)
+        (loss / self.recipe.optimiser.accumulate).backward()
+        return {"loss": loss.detach(), **terms}
+
+    def _depth_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with self._autocast():
-            raw = self._forward(video, batch.aspect_ratio.to(self.device), batch.queries.to(self.device))
-        loss, terms = d4rt_loss(
+            found = self._forward(batch.video.to(self.device), batch.aspect_ratio, uncertain(batch))
+        terms = {n: term.mean() for n, term in depth_terms(found, batch.depth.to(self.device)).items()}
+        return terms[self.recipe.depth], {name: term.detach() for name, term in terms.items()}
+
+    def _loss(self, batch: Batch, confidence_active: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        video, aspect = batch.video.to(self.device), batch.aspect_ratio.to(self.device)
+        with self._autocast():
+            known = settled(self.model, video, aspect, uncertain(batch)) if self.recipe.structure else None
+            unit = resize(video.float() / 255, self.recipe.model.image_size)
+            raw = self._forward(unit, aspect, batch.queries.to(self.device), settled=known)
+        return d4rt_loss(
             raw,
             batch.truth.to(self.device),
             self.recipe.losses,
-            batch.depth.to(self.device),
+            batch.depth.to(self.device) if self.recipe.losses.map else None,
             confidence_active=confidence_active,
         )
-        (loss / self.recipe.optimiser.accumulate).backward()
-        return {"loss": loss.detach(), **terms}
 
     def take_step(self, budget: float | None = None) -> dict[str, float]:
         """One optimiser step. Returns the mean loss and its terms, the gradient norm and the rate.
@@ -121,24 +136,23 @@ class Trainer:
         found = {name: float(value) for name, value in sums.items()}
         return {**found, "grad_norm": float(norm), "rate": factor, "waited": waited}
 
-    def predict(self, video: Tensor, aspect_ratio: Tensor, queries: Queries) -> dict[str, Tensor]:
-        """Raw answers of the averaged weights' network as it stands, on the CPU in float32."""
-        with torch.no_grad(), self._autocast():
-            raw = self.model(
-                video.to(self.device).float() / 255, aspect_ratio.to(self.device), queries.to(self.device)
-            )
-        return {name: value.float().cpu() for name, value in raw.items()}
-
     def validate(self, clips: list[ClipBatch]) -> dict[str, float]:
         """Figures of the averaged weights on held-out clips; training goes on from its own."""
-        own = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.mean.weights)
-        self.model.eval()
-        try:
-            return validate(self.predict, clips)
-        finally:
-            self.model.load_state_dict(own)
-            self.model.train()
+        model = self._averaged().to(self.device).eval().requires_grad_(False)
+        if self.recipe.depth:
+            with self._autocast():
+                return validate_depth(DepthNetwork(model, self.recipe.depth), clips)
+
+        def predict(video: Tensor, aspect_ratio: Tensor, queries: Queries) -> dict[str, Tensor]:
+            if self.recipe.structure:
+                raw = model.encode(video, aspect_ratio=aspect_ratio).decode_raw(queries)
+            else:
+                with torch.no_grad(), self._autocast():
+                    device, unit = self.device, video.to(self.device).float() / 255
+                    raw = model(unit, aspect_ratio.to(device), queries.to(device))
+            return {name: value.float().cpu() for name, value in raw.items()}
+
+        return validate(predict, clips)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on exactly."""
@@ -161,9 +175,12 @@ class Trainer:
 
     def export(self, path: Path) -> None:
         """Write the averaged weights in 16 bits."""
+        _replace(path, lambda part: save_weights(self._averaged(), part, torch.float16))
+
+    def _averaged(self) -> D4RT:
         model = D4RT(self.recipe.model)
         model.load_state_dict(self.mean.weights)
-        _replace(path, lambda part: save_weights(model, part, torch.float16))
+        return model
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint. Raises ValueError if it was made for another model."""

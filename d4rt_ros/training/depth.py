@@ -1,0 +1,119 @@
+"""Training the pyramid alone: its guess of depth, and what it makes of a window's structure.
+
+Without the transformer and without queries a step sees as many scenes as convolutions allow.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from d4rt_ros.model import D4RT
+from d4rt_ros.model.flow import fine_paths, flow_paths
+from d4rt_ros.model.parallel import over_cores
+from d4rt_ros.model.pyramid import Pyramid, levelled
+from d4rt_ros.model.scene import resize
+from d4rt_ros.model.structure import CELLS, find_structure
+from d4rt_ros.training.feed import Batch, focal_lengths
+from d4rt_ros.training.losses import map_error
+from d4rt_ros.training.truth import ClipBatch
+
+STAGES = ("guess", "refined")
+_FOCAL_ERROR = 0.1  # standard deviation of the logarithm: nobody tells a robot's camera exactly
+
+
+class DepthNetwork(nn.Module):
+    """The part of a network that a stage trains, as a module all of whose parameters take part in a step."""
+
+    def __init__(self, model: D4RT, stage: str) -> None:
+        """For a stage of STAGES; other parameters are frozen. Raises ValueError where the part is missing."""
+        super().__init__()
+        if model.encoder.pyramid is None:
+            raise ValueError("depth: this network has no pyramid to train")
+        pyramid, refiner = model.encoder.pyramid, model.refiner
+        if stage == "refined" and refiner is None:
+            raise ValueError("depth: this network has no refiner to train")
+        model.requires_grad_(False)
+        if stage == "guess":
+            refiner = None
+            pyramid.requires_grad_(True)
+            pyramid.to_tokens.requires_grad_(False)
+        elif refiner is not None:
+            refiner.requires_grad_(True)
+        self.pyramid, self.refiner = pyramid, refiner
+        self.flow, self.size = model.config.flow, model.config.image_size
+
+    def forward(self, video: Tensor, aspect_ratio: Tensor, focal: Tensor) -> dict[str, Tensor]:
+        """Log depth of every pixel by name, [B, T, *image_size], of video [B, T, 3, H, W] uint8.
+
+        aspect_ratio, focal: [B], see `find_structure`.
+        """
+        if self.refiner is None:
+            return {"guess": _pixels(self.pyramid, self.flow, video, self.size)[..., 3]}
+        with torch.no_grad():
+            pixels = _pixels(self.pyramid, self.flow, video, self.size)
+            hints, told, _ = _structures(video, pixels[..., 3], aspect_ratio, focal)
+        return {"guess": pixels[..., 3], "told": told, "refined": told + self.refiner(pixels, hints)}
+
+
+@torch.no_grad()
+def settled(model: D4RT, video: Tensor, aspect_ratio: Tensor, focal: Tensor) -> tuple[Tensor, Tensor]:
+    """What answers start from, for `D4RT.forward`: log depth [B, T, H, W] and paths of clips uint8."""
+    assert model.encoder.pyramid is not None
+    pixels = _pixels(model.encoder.pyramid, True, video, model.config.image_size)
+    hints, told, paths = _structures(video, pixels[..., 3], aspect_ratio, focal)
+    return told + model.refine(pixels, hints), paths
+
+
+def _pixels(pyramid: Pyramid, flow: bool, video: Tensor, size: tuple[int, int]) -> Tensor:
+    """`Encoded.pixels` without the transformer."""
+    video = resize(video.float() / 255, size)
+    paths, video = flow_paths(video) if flow else None, levelled(video)
+    return torch.cat((video.movedim(2, -1), pyramid.guessed(video, paths)[..., None]), dim=-1)
+
+
+def _structures(
+    video: Tensor, guess: Tensor, aspect_ratio: Tensor, focal: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Hints [B, T, HINTS, CELLS, CELLS] and log depth [B, T, H, W] of clips, and the paths that tell them."""
+
+    def find(row: int) -> tuple[Tensor, Tensor, Tensor]:
+        paths = fine_paths(video[row], CELLS)[0]
+        found = find_structure(paths, guess[row].float(), float(aspect_ratio[row]), float(focal[row]))
+        return found.hints, found.log_depth, paths
+
+    hints, log_depth, paths = (
+        torch.stack(p).to(video.device) for p in zip(*over_cores(find, range(len(video))))
+    )
+    return hints, log_depth, paths
+
+
+def depth_terms(found: dict[str, Tensor], depth: Tensor) -> dict[str, Tensor]:
+    """`map_error` of what a `DepthNetwork` found, [B] each, by depth [B, T, h, w] of any size."""
+    return {name: map_error(_sized(value, depth), depth) for name, value in found.items()}
+
+
+def _sized(log_depth: Tensor, depth: Tensor) -> Tensor:
+    """A map [B, T, H, W] at the size of another."""
+    return F.interpolate(log_depth, depth.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def uncertain(batch: Batch) -> Tensor:
+    """Focal lengths [B] of a batch as a robot would have them."""
+    return batch.focal * (_FOCAL_ERROR * torch.randn(len(batch.focal))).exp()
+
+
+@torch.no_grad()
+def validate_depth(network: DepthNetwork, clips: list[ClipBatch]) -> dict[str, float]:
+    """AbsRel, one scale a clip, of what the network finds by name, and that of a `constant` depth."""
+    found: dict[str, list[float]] = {}
+    for batch in clips:
+        maps = network(batch.video, batch.aspect_ratio, focal_lengths(batch))
+        maps["constant"] = torch.zeros_like(batch.depth)
+        for name, log_depth in maps.items():
+            for z, truth in zip(_sized(log_depth, batch.depth).exp(), batch.depth):
+                known = torch.isfinite(truth)
+                ratio = z[known] / truth[known]
+                found.setdefault(name, []).append(float((ratio / ratio.median() - 1).abs().mean()))
+    return {f"absrel_{name}": float(torch.tensor(values).nanmean()) for name, values in found.items()}

@@ -1,0 +1,126 @@
+"""Stages of training: convolutions alone, with a window's structure, and the rest on settled windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny_recipe import TINY_MODEL, tiny
+from torch import Tensor
+
+from d4rt_ros.model.structure import USUAL_FOCAL
+from d4rt_ros.training.depth import settled, validate_depth
+from d4rt_ros.training.feed import Feed, focal_lengths
+from d4rt_ros.training.loop import held_out
+from d4rt_ros.training.procedural import ProceduralSource
+from d4rt_ros.training.recipe import recipe_from_dict
+from d4rt_ros.training.trainer import Trainer
+
+ONE = {"feed": {"batch": 2, "chunk": 2, "workers": 0}, "optimiser": {"warmup": 0}}
+
+
+def one_step(**changes: Any) -> tuple[Trainer, set[str], dict[str, float]]:
+    """What one step moved, by name, and what it reports."""
+    trainer = Trainer(recipe_from_dict(tiny(**{**ONE, **changes})), torch.device("cpu"))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    found = trainer.take_step()
+    after = trainer.model.state_dict()
+    return trainer, {name for name in after if not torch.equal(after[name], before[name])}, found
+
+
+@pytest.mark.parametrize("stage", ["guess", "refined"])
+def test_a_stage_moves_its_own_part_only(stage: str) -> None:
+    trainer, moved, found = one_step(depth=stage)
+    own = "encoder.pyramid." if stage == "guess" else "refiner."
+    assert moved
+    assert all(name.startswith(own) and "to_tokens" not in name for name in moved)
+    assert found["loss"] == pytest.approx(found[stage], rel=1e-6)
+    figures = trainer.validate(held_out(trainer.recipe))
+    names = ["guess"] if stage == "guess" else ["guess", "told", "refined"]
+    assert list(figures) == [f"absrel_{name}" for name in (*names, "constant")]
+    assert all(value > 0 for value in figures.values())
+
+
+def test_the_rest_learns_on_settled_windows_while_the_pyramid_s_depth_stays() -> None:
+    trainer, moved, found = one_step(structure=True)
+    pyramid = {name for name in moved if name.startswith("encoder.pyramid.")}
+    assert {name.split(".")[2] for name in pyramid} <= {"to_tokens"}
+    assert any(name.startswith("decoder.") for name in moved)
+    assert found["loss"] > 0
+    assert trainer.validate(held_out(trainer.recipe))["absrel"] > 0
+
+
+def test_training_starts_answers_where_use_does() -> None:
+    """`settled` for `forward` is what `Scene.settled` is for `decode`."""
+    trainer = Trainer(recipe_from_dict(tiny(**ONE, structure=True)), torch.device("cpu"))
+    model = trainer.model.eval().requires_grad_(False)
+    assert model.encoder.pyramid is not None
+    assert model.refiner is not None
+    for parameter in (*model.encoder.pyramid.parameters(), *model.refiner.parameters()):
+        torch.nn.init.normal_(parameter, std=0.05)  # nothing begins at zero here
+    batch = Feed(trainer.recipe).batch(0)
+    scene = model.encode(batch.video[0], aspect_ratio=float(batch.aspect_ratio[0])).with_focal(0.8)
+    log_depth, fine = settled(model, batch.video[:1], batch.aspect_ratio[:1], torch.tensor([0.8]))
+    images, paths = scene.settled
+    torch.testing.assert_close(images[..., 3], log_depth, atol=1e-4, rtol=1e-4)
+    assert paths is not None
+    torch.testing.assert_close(paths[..., :3], fine)
+    queries = batch.queries.apply(lambda x: x[:1])
+    with torch.no_grad():
+        raw = model(batch.video[:1].float() / 255, batch.aspect_ratio[:1], queries, settled=(log_depth, fine))
+    found = scene.decode_raw(queries.apply(lambda x: x[0]))
+    torch.testing.assert_close(raw["xyz"][0], found["xyz"], atol=1e-3, rtol=1e-3)
+
+
+def test_clips_may_have_more_pixels_than_the_network_sees() -> None:
+    large = [{"options": {"objects": 2, "clutter": 2, "size": [32, 32]}}]
+    for changes in ({"depth": "refined"}, {"structure": True}):
+        found = one_step(sources=large, **changes)[2]
+        assert found["loss"] > 0
+
+
+def test_lenses_of_clips_are_read_from_their_truth() -> None:
+    config = recipe_from_dict(tiny()).model
+    clips = ProceduralSource(config).make([7, 8, 9])
+    width = clips.video.shape[-1]
+    torch.testing.assert_close(focal_lengths(clips), clips.intrinsics[:, 0, 0] / width, atol=1e-4, rtol=1e-4)
+
+    class Nothing:
+        video = clips.video
+
+        def answer(self, queries: Any) -> Any:
+            truth = clips.answer(queries)
+            truth.xyz_valid[:] = False
+            return truth
+
+    assert focal_lengths(Nothing()).tolist() == pytest.approx([USUAL_FOCAL] * 3)  # type: ignore[arg-type]
+
+
+def test_figures_of_depth_by_hand() -> None:
+    class Known(torch.nn.Module):
+        def forward(self, video: Tensor, aspect_ratio: Tensor, focal: Tensor) -> dict[str, Tensor]:
+            return {"guess": clips.depth.log() + torch.arange(2.0).view(2, 1, 1, 1)}
+
+    config = recipe_from_dict(tiny()).model
+    clips = ProceduralSource(config).make([7, 8])
+    figures = validate_depth(Known(), [clips])  # type: ignore[arg-type]
+    assert figures["absrel_guess"] == pytest.approx(0.0, abs=1e-5)
+    assert figures["absrel_constant"] > 0.05
+
+
+@pytest.mark.parametrize(
+    "changes", [{"depth": "all"}, {"structure": True, "model": {**TINY_MODEL, "flow": False, "refiner": 0}}]
+)
+def test_stages_that_do_not_exist_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="depth is 'all'|structure needs"):
+        recipe_from_dict(tiny(**changes))
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing"), [("guess", {"pyramid": 0, "refiner": 0}), ("refined", {"refiner": 0})]
+)
+def test_a_part_that_is_not_there_cannot_be_trained(stage: str, missing: dict[str, int]) -> None:
+    recipe = recipe_from_dict(tiny(**ONE, depth=stage, model={**TINY_MODEL, **missing}))
+    with pytest.raises(ValueError, match="no pyramid|no refiner"):
+        Trainer(recipe, torch.device("cpu"))
