@@ -17,12 +17,14 @@ from d4rt_ros.training.scenes import SceneBatch
 FIRST_SEED = 1_000_000
 _BATCH = 8
 _GRID = (16, 16)
+_FINER = 2  # times the pixels of the network's input, each way: a camera's frames have more than it, too
 _INTERVAL_NS = 100_000_000
 
 
 def held_out_clips(config: ModelConfig, count: int) -> Iterator[Clip]:
-    """`count` clips of a model's length and input size, always the same ones for the same size."""
-    source = ProceduralSource(config)
+    """`count` clips of a model's length and twice its input size, always the same ones for the same size."""
+    height, width = config.image_size
+    source = ProceduralSource(config, size=(_FINER * height, _FINER * width))
     for first in range(0, count, _BATCH):
         rows = min(_BATCH, count - first)
         # Whole batches are drawn, so that a shorter run sees the first clips of a longer one.

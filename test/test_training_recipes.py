@@ -33,6 +33,14 @@ def test_impossible_recipes_are_refused_by_name(values: dict[str, Any], complain
 
 
 def test_recipes_of_the_package_load() -> None:
+    stages = {name: load_recipe(f"builtin{name}") for name in ("", "_depth", "_refiner", "_short")}
+    assert [stages[name].depth for name in ("_depth", "_refiner", "", "_short")] == [
+        "guess",
+        "refined",
+        "",
+        "",
+    ]
+    assert stages[""].structure
     builtin, fine = load_recipe("builtin"), load_recipe("finetune_opend4rt")
     assert builtin.model == ModelConfig()
     assert not fine.model.relative and fine.optimiser.lr <= 1e-4

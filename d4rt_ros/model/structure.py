@@ -19,13 +19,15 @@ from d4rt_ros.model.refiner import HINTS
 CELLS = 32  # of a frame, each way, whose depth is looked at
 _EVERY = 4  # cells, each way, of which one helps to place cameras
 _LEAST, _OF_WAY = 0.001, 0.1  # deviation of flow, in image widths: at least, and of the way that it leads
-_KNOWN, _GUESSED, _FREE = (
+_KNOWN = (
     0.02,
-    0.3,
-    1.0,
-)  # deviations of log depth: where cameras are placed by it, in itself, and if nothing were known
-_ROUNDS = 2
+    0.2,
+    0.2,
+)  # deviation of log depth where cameras are placed by it: at first as if it were right
+_GUESSED, _FREE = 0.3, 1.0  # the same in itself, and if next to nothing were known of it
 _EVEN = 2.0  # one over the misfit, in deviations, of a window whose views are as good as expected
+_LOST = 1.5  # misfit, in deviations, of views that are not of one world that stands still
+_CLEAR = 2.0  # of log depth: as much as hints tell
 _OFF_AXIS = 0.1  # image widths; rays closer to the axis say little about the lens
 USUAL_FOCAL = 0.71  # focal length of 70 degrees, if no ray says
 
@@ -63,25 +65,29 @@ def find_structure(paths: Tensor, log_depth: Tensor, aspect: float, focal: float
     chosen = _chosen()
     some = Views(*(part[:, chosen].astype(float) for part in (views.rays, views.seen, views.deviation)))
     guessed = depths = expected[:, chosen].astype(float)
-    cameras, blur = None, 1.0
-    for _ in range(_ROUNDS):  # depths that views have told place cameras better
-        cameras = adjust(some, depths, _KNOWN, cameras)
+    nothing = Structure(guess, torch.zeros(len(guess), HINTS, CELLS, CELLS), None)
+    nothing.hints[:, -1] = torch.from_numpy(cells - cells.mean()).clamp(-_CLEAR, _CLEAR)
+    cameras, blur, lost = None, 1.0, 0.0
+    for known in _KNOWN:  # depths that views have told place cameras better
+        cameras = adjust(some, depths, known, cameras)
         if cameras is None:
-            return Structure(guess, torch.zeros(len(guess), HINTS, CELLS, CELLS), None)
-        # What moves in the world, or is followed badly, fits nowhere: then views are believed less.
+            return nothing
+        # What moves in the world, or is followed badly, fits nowhere: then views are believed less, or not.
         left = misfit(some, cameras, triangulate(some, cameras, guessed, _GUESSED, 1.0).log_depth)
+        lost = max(lost, left)
         blur = max(1.0, _EVEN * left) ** 2
         depths = triangulate(some, cameras, guessed, _GUESSED, blur).log_depth
-    assert cameras is not None
+    if cameras is None or lost > _LOST:
+        return nothing
     change = triangulate(views, cameras, expected, _GUESSED, blur).log_depth - expected
     free = triangulate(views, cameras, expected, _FREE, blur)
     hints = np.stack(
         (
             change,
-            (free.log_depth - expected).clip(-1.5, 1.5),
+            (free.log_depth - expected).clip(-_CLEAR, _CLEAR),
             np.log1p(free.precision) / 4,
             free.apart / 2,
-            expected.clip(-2, 2),
+            expected.clip(-_CLEAR, _CLEAR),
         ),
         1,
     )

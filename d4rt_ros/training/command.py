@@ -15,7 +15,10 @@ from d4rt_ros.training.recipe import load_recipe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `d4rt train`."""
-    parser.add_argument("config", help="recipe: a YAML file, or builtin, finetune_opend4rt")
+    parser.add_argument(
+        "config",
+        help="recipe: a YAML file, or one of the package by name, such as builtin or finetune_opend4rt",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/d4rt"), help="folder of checkpoints and log")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument(
