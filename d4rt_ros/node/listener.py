@@ -2,7 +2,10 @@
 
 Whenever anything happens, an executor of rclpy looks at everything that a node has, thrice for every
 callback: with some forty services, timers and events that takes longer than an image's callback, and keeps
-the interpreter from whoever computes. A listener waits for its few entities alone.
+the interpreter from whoever computes. A listener waits for its few entities alone, and for their events: who
+waits for an event of a subscription is woken by each of its messages, too.
+
+What is used of rclpy's wait set is there from Humble to Lyrical. Where it is not, executors run everything.
 """
 
 from __future__ import annotations
@@ -12,29 +15,51 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from rclpy.callback_groups import CallbackGroup
-from rclpy.guard_condition import GuardCondition
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.service import Service
-from rclpy.subscription import Subscription
 
 OnArrival = Callable[[Any, Any], None]
 
 
+_USED = {
+    "WaitSet": (
+        "clear_entities",
+        "add_guard_condition",
+        "add_subscription",
+        "add_service",
+        "add_event",
+        "wait",
+        "get_ready_entities",
+    ),
+    "GuardCondition": ("trigger_guard_condition",),
+    "Subscription": ("take_message", "pointer"),
+    "Service": ("service_take_request", "pointer"),
+}
+AVAILABLE = all(hasattr(getattr(_rclpy, kind, None), name) for kind, names in _USED.items() for name in names)
+
+
 class PastExecutor(CallbackGroup):
-    """A group whose subscriptions and services no executor runs; their events it does."""
+    """A group of which no executor runs anything."""
 
     def can_execute(self, entity: Any) -> bool:
-        """False for what a listener waits for."""
-        return not isinstance(entity, (Subscription, Service))
+        """False for all that a listener waits for."""
+        return False
 
     def beginning_execution(self, entity: Any) -> bool:
-        """Events need not wait for each other."""
-        return True
+        """Nothing is begun."""
+        return False
 
     def ending_execution(self, entity: Any) -> None:
         """Nobody waits for that."""
+
+
+def listened_group(in_turn: bool) -> CallbackGroup:
+    """A group for what a listener waits for; ``in_turn``: where executors must run it, one at a time."""
+    if AVAILABLE:
+        return PastExecutor()
+    return MutuallyExclusiveCallbackGroup() if in_turn else ReentrantCallbackGroup()
 
 
 class Listener:
@@ -43,8 +68,8 @@ class Listener:
     Args:
         node: whose entities they are.
         name: of the thread.
-        sources: subscriptions and services of a ``PastExecutor`` group, and who takes what arrives: message
-            (its bytes, if the subscription is raw) and its info, or request and the header that its response
+        sources: subscriptions and services of a ``listened_group``, and who takes what arrives: message (its
+            bytes, if the subscription is raw) and its info, or request and the header that its response
             needs. What that raises is logged.
     """
 
@@ -52,7 +77,11 @@ class Listener:
         """Start to listen."""
         self._node, self._sources = node, dict(sources)
         self._closed = threading.Event()
-        self._guard = GuardCondition(None, None, context=node.context)
+        self._thread: threading.Thread | None = None
+        if not AVAILABLE:
+            return
+        with node.context.handle:
+            self._guard = _rclpy.GuardCondition(node.context.handle)
         node.context.on_shutdown(self._wake)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -60,28 +89,35 @@ class Listener:
     def close(self, timeout: float = 2.0) -> None:
         """Take nothing more, and wait for what is being taken."""
         self._closed.set()
+        if self._thread is None:
+            return
         self._wake()
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def _wake(self) -> None:
-        self._guard.trigger()
+        with self._guard:
+            self._guard.trigger_guard_condition()
 
     def _run(self) -> None:
         context = self._node.context
+        services = [one for one in self._sources if isinstance(one, Service)]
+        subscriptions = [one for one in self._sources if not isinstance(one, Service)]
+        events = [event for one in subscriptions for event in one.event_handlers]
         with ExitStack() as held:  # what is waited for is not destroyed meanwhile
-            for owner in (context, self._guard, *self._sources):
-                held.enter_context(owner.handle)
-            services = [one for one in self._sources if isinstance(one, Service)]
-            subscriptions = [one for one in self._sources if not isinstance(one, Service)]
-            wait_set = _rclpy.WaitSet(len(subscriptions), 1, 0, 0, len(services), 0, context.handle)
+            for owner in (context.handle, self._guard, *(one.handle for one in self._sources), *events):
+                held.enter_context(owner)
+            counts = len(subscriptions), 1, 0, 0, len(services), len(events)
+            wait_set = _rclpy.WaitSet(*counts, context.handle)
             while not self._closed.is_set() and context.ok():
                 wait_set.clear_entities()
-                wait_set.add_guard_condition(self._guard.handle)
+                wait_set.add_guard_condition(self._guard)
                 for subscription in subscriptions:
                     wait_set.add_subscription(subscription.handle)
                 for service in services:
                     wait_set.add_service(service.handle)
+                for event in events:
+                    event.add_to_wait_set(wait_set)
                 wait_set.wait(-1)
                 ready = {
                     *wait_set.get_ready_entities("subscription"),
@@ -90,6 +126,18 @@ class Listener:
                 for source, on_arrival in self._sources.items():
                     if source.handle.pointer in ready and not self._closed.is_set():
                         self._take(source, on_arrival)
+                for event in events:
+                    if event.is_ready(wait_set) and not self._closed.is_set():
+                        self._tell(event)
+
+    def _tell(self, event: Any) -> None:
+        """Have an event's own callback called."""
+        try:
+            happened = event.take_data()
+            if happened:
+                event.callback(happened)
+        except Exception as error:  # as in _take
+            self._node.get_logger().error(f"a callback failed: {type(error).__name__}: {error}")
 
     def _take(self, source: Any, on_arrival: OnArrival) -> None:
         try:

@@ -15,7 +15,7 @@ from d4rt_ros import conversions, tasks
 from d4rt_ros.model import Queries
 from d4rt_ros.node.answers import answer_columns, tracks_of
 from d4rt_ros.node.interface import SERVICES
-from d4rt_ros.node.listener import Listener, OnArrival, PastExecutor
+from d4rt_ros.node.listener import Listener, OnArrival, listened_group
 from d4rt_ros.node.messages import REQUESTS, RclpyMessages, message_class
 from d4rt_ros.node.requests import (
     Refused,
@@ -49,7 +49,7 @@ class Services:
         self._node, self._types = node, RclpyMessages()
         self._limit, self._running, self._lock = int(node.values["query.queue"]), 0, threading.Lock()
         self._threads = ThreadPoolExecutor(self._limit + SPARE_THREADS, "d4rt-request")
-        group, takers = PastExecutor(), {}
+        group, takers = listened_group(in_turn=False), {}
         for name, (kind, _) in SERVICES.items():
             handler = self._handler(getattr(self, f"_{name}"))
             service = node.create_service(
