@@ -147,13 +147,12 @@ def test_what_a_callback_raises_is_logged_and_the_next_one_is_taken(idle, monkey
 
 def test_threads_end_with_the_node(idle):
     client, node = idle
-    threads = node._requests._listener._thread, node.session.inputs._listener._thread
-    assert all(thread.is_alive() for thread in threads)
+    requests, camera = node._requests._listener._threads, node.session.inputs._listener._threads
+    assert all(thread.is_alive() for thread in (*requests, *camera))
     node.close()
-    assert not threads[1].is_alive() and client.call(Trigger, "reset").success is False
+    assert not camera[0].is_alive() and client.call(Trigger, "reset").success is False
     node.context.try_shutdown()
-    threads[0].join(5)
-    assert not threads[0].is_alive()
+    assert wait(lambda: not any(thread.is_alive() for thread in requests), 5)
 
 
 def test_closing_waits_for_the_image_that_is_being_taken(idle, monkeypatch):
@@ -222,10 +221,41 @@ class Pair:
         self.client.close()
 
 
+def test_so_many_callbacks_run_at_once_and_no_more():
+    """Images come in one after the other; requests wait for the device together."""
+    client, context = Client(), rclpy.Context()
+    rclpy.init(context=context, domain_id=client.domain)
+    node, release, running, done = rclpy.create_node("crowd", context=context), threading.Event(), [], []
+
+    def take(request, header):
+        running.append(header)
+        release.wait(10)
+        done.append(header)
+        service.send_response(Trigger.Response(success=True), header)
+
+    service = node.create_service(Trigger, "/d4rt/crowd", take, callback_group=PastExecutor())
+    listener = Listener(node, "crowd", {service: take}, threads=3)
+    try:
+        calls = [client.send(Trigger, "crowd") for _ in range(5)]
+        assert wait(lambda: len(running) == 3)
+        time.sleep(0.3)
+        assert len(running) == 3 and not done
+        release.set()
+        assert wait(lambda: all(call.done() for call in calls)) and len(done) == 5
+        assert len(listener._threads) == 3
+        listener.close()
+        assert not any(thread.is_alive() for thread in listener._threads)
+    finally:
+        release.set()
+        context.try_shutdown()
+        node.destroy_node()
+        client.close()
+
+
 def test_a_callback_may_close_its_listener_and_nothing_more_is_taken():
     pair = Pair(lambda pair: pair.listener.close())
     try:
-        assert wait(lambda: not pair.listener._thread.is_alive())
+        assert wait(lambda: not any(thread.is_alive() for thread in pair.listener._threads))
         assert pair.taken == ["hold", "act", "done"]
     finally:
         pair.close()
@@ -248,7 +278,6 @@ def test_a_listener_that_hears_nothing_ends_with_its_context():
         assert wait(lambda: len(pair.taken) == 4)
         time.sleep(0.2)  # it waits again
         pair.context.try_shutdown()
-        pair.listener._thread.join(5)
-        assert not pair.listener._thread.is_alive()
+        assert wait(lambda: not any(thread.is_alive() for thread in pair.listener._threads), 5)
     finally:
         pair.close()
