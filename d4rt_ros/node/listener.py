@@ -103,7 +103,7 @@ class Listener:
         for owner in owners:
             self._held.enter_context(owner)
         counts = len(self._subscriptions), 1, 0, 0, len(self._services), len(self._events)
-        self._wait_set = _rclpy.WaitSet(*counts, context.handle)
+        self._wait_set: Any = _rclpy.WaitSet(*counts, context.handle)
         context.on_shutdown(self._wake)
         self._grow()
 
@@ -133,6 +133,7 @@ class Listener:
             while (work := self._next()) is not None:
                 with self._logged():
                     work()
+                del work  # the memory of an image is used for the next one
                 with self._counts:
                     self._busy -= 1
         finally:
@@ -140,6 +141,7 @@ class Listener:
                 self._busy += 1  # it will not lead again
                 last = self._busy == len(self._threads)
             if last:
+                self._wait_set = None  # it would keep the context alive
                 self._held.close()
 
     def _next(self) -> Work | None:
