@@ -74,3 +74,20 @@ def test_frames_of_a_window_lie_in_a_row() -> None:
     found = [frame.image for frame in made[-1].frames]
     assert [int(image[0, 0, 0]) for image in found] == list(range(LENGTH))
     assert np.shares_memory(stacked(found), found[0])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, LENGTH])
+def test_no_frame_that_completes_a_window_has_others_moved(stride: int) -> None:
+    """With room made between frames; and windows are the same as without."""
+    window, plain, before = FrameWindow(LENGTH, stride, 1, 10**9), FrameWindow(LENGTH, stride, 1, 10**9), []
+    for i, image in enumerate(images(20 * WINDOWS * LENGTH)):
+        made, same = (one.push(Frame(1 + i, image)) for one in (window, plain))
+        assert (made is None) == (same is None)
+        if made is not None and same is not None:
+            assert made.stamps == same.stamps
+            found = stacked([frame.image for frame in made.frames])
+            assert found[:, 0, 0, 0].tolist() == list(range(i - LENGTH + 1, i + 1))
+            assert np.shares_memory(found, made.frames[0].image)
+            assert {id(frame.image) for frame in made.frames[:-1]} <= set(before)
+        window.make_room()
+        before = [id(frame.image) for frame in window._frames]

@@ -95,21 +95,21 @@ def pixels_to_uv(u: Any, v: Any, image_size: tuple[int, int]) -> np.ndarray:
         ValueError: unequal lengths, or a pixel that is not finite or lies outside the image; the text names
             it.
     """
-    pixels = [np.asarray(values, np.float32).ravel() for values in (u, v)]
-    if len(pixels[0]) != len(pixels[1]):
+    if len(u) != len(v):
+        raise ValueError(f"u has {len(u)} values and v has {len(v)}; both need one for every point")
+    uv = np.empty((2, len(u)), np.float32)  # column by column, as the network takes them
+    uv[0], uv[1] = u, v
+    extent = np.array(image_size[::-1], np.float32)[:, None]
+    uv += np.float32(0.5)
+    inside = (uv >= 0.0) & (uv <= extent)  # False for NaN
+    if not inside.all():
+        axis = int(np.argmin(inside.all(axis=1)))
+        first = int(np.argmin(inside[axis]))
         raise ValueError(
-            f"u has {len(pixels[0])} values and v has {len(pixels[1])}; both need one for every point"
+            f"{'uv'[axis]}[{first}] is {(u, v)[axis][first]:g}, outside the image: from -0.5 to "
+            f"{image_size[1 - axis] - 0.5:g} is allowed"
         )
-    uv = np.empty((2, len(pixels[0])), np.float32)  # column by column, as the network takes them
-    for row, name, values, extent in zip(uv, "uv", pixels, image_size[::-1]):
-        inside = (values >= -0.5) & (values <= extent - 0.5)  # False for NaN
-        if not inside.all():
-            first = int(np.argmin(inside))
-            raise ValueError(
-                f"{name}[{first}] is {values[first]:g}, outside the image: from -0.5 to {extent - 0.5:g} "
-                "is allowed"
-            )
-        np.divide(values + np.float32(0.5), np.float32(extent), out=row)
+    uv /= extent
     return uv.T
 
 

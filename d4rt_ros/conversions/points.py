@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -27,6 +28,15 @@ def _packed(rgb: np.ndarray) -> np.ndarray:
     wide = cv2.cvtColor(np.ascontiguousarray(rgb, np.uint8)[None], cv2.COLOR_RGB2BGRA).view(np.int32)
     wide &= 0x00FFFFFF
     return wide
+
+
+@lru_cache(maxsize=64)
+def _fields(types: Any, names: tuple[str, ...], kinds: tuple[int, ...]) -> tuple[Any, ...]:
+    """Descriptions of a cloud's columns, 4 bytes each; every cloud of the kind has the same."""
+    return tuple(
+        types.make("sensor_msgs/msg/PointField", name=name, offset=4 * index, datatype=kind, count=1)
+        for index, (name, kind) in enumerate(zip(names, kinds, strict=True))
+    )
 
 
 def point_cloud(
@@ -66,16 +76,12 @@ def point_cloud(
         # One pass over the memory; numpy would need one for every column.
         table = np.frombuffer(memoryview(data), np.int32).reshape(1, count, len(names))
         cv2.mixChannels(sources, [table], np.repeat(np.arange(len(names)), 2).tolist())
-    fields = [
-        types.make("sensor_msgs/msg/PointField", name=name, offset=4 * index, datatype=kind, count=1)
-        for index, (name, kind) in enumerate(zip(names, kinds, strict=True))
-    ]
     return types.make(
         "sensor_msgs/msg/PointCloud2",
         header=header(types, stamp, frame_id),
         height=1,
         width=count,
-        fields=fields,
+        fields=list(_fields(cast(Any, types), tuple(names), tuple(kinds))),
         is_bigendian=False,
         point_step=step,
         row_step=step * count,

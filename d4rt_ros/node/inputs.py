@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from d4rt_ros import conversions
 from d4rt_ros.camera import Camera
-from d4rt_ros.node.listener import Listener, OnArrival, PastExecutor
+from d4rt_ros.node.listener import Listener, OnArrival, listened_group
 from d4rt_ros.node.messages import camera_qos
 from d4rt_ros.node.parameters import Value
 from d4rt_ros.node.transforms import Transforms
@@ -31,7 +31,7 @@ except ImportError:  # Humble has them under their former name
 SLOP_NS = 20_000_000  # a depth image belongs to an image if their stamps differ by at most this
 PATIENCE_NS = 300_000_000  # a frame waits so long for its depth image or its transform
 
-_NO_NUMBER = 2**64 - 1  # what rmw says instead of a sequence number
+_NO_NUMBER = 2**64 - 1  # what rmw says instead of a sequence number; rclpy may say None, Humble's nothing
 
 
 @dataclass
@@ -85,7 +85,7 @@ class CameraInputs:
         self._depths: deque[tuple[int, Any]] = deque(maxlen=30)
         self._waiting: deque[Frame] = deque()
         self._qos = camera_qos(str(values["image_reliability"]))
-        self._group = PastExecutor()
+        self._group = listened_group(in_turn=True)
         self._subscriptions: dict[str, Any] = {}
         self._takers: dict[Any, OnArrival] = {}
         if values["image_transport"] == "compressed":
@@ -112,7 +112,7 @@ class CameraInputs:
         def take(received: Any, info: dict[str, int]) -> None:
             self.counters.heard[kind] = time.monotonic()
             if kind == "image":
-                self._count_gap(info.get("publication_sequence_number", _NO_NUMBER))
+                self._count_gap(info.get("publication_sequence_number"))
             try:
                 callback(received)
             except ValueError as error:
@@ -148,8 +148,8 @@ class CameraInputs:
             made = common()
         self._subscriptions[kind], self._takers[made] = made, take
 
-    def _count_gap(self, number: int) -> None:
-        if number >= _NO_NUMBER:
+    def _count_gap(self, number: int | None) -> None:
+        if number is None or number >= _NO_NUMBER:
             return
         last, self._number = self._number, number
         # A number that goes back is that of another publisher, or of the same one started anew.

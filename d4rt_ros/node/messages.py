@@ -25,9 +25,6 @@ def camera_qos(reliability: str) -> QoSProfile:
     return QoSProfile(depth=10, reliability=chosen)
 
 
-_POINT_FIELD = "sensor_msgs/msg/PointField"
-
-
 @cache
 def message_class(name: str) -> Any:
     """Class of ``package/msg/Name``."""
@@ -35,19 +32,11 @@ def message_class(name: str) -> Any:
     return getattr(import_module(f"{package}.{kind}"), message)
 
 
-@cache
-def _point_field(**fields: Any) -> Any:
-    """A field of point clouds; all clouds share the same few, which nobody changes."""
-    return message_class(_POINT_FIELD)(**fields)
-
-
 class RclpyMessages:
     """Messages of rclpy. Fast into a numeric field is ``array.array``; lists and numpy are slow."""
 
     def make(self, name: str, /, **fields: Any) -> Any:
         """A message of type ``name``; fields not given keep the message's defaults."""
-        if name == _POINT_FIELD:
-            return _point_field(**fields)
         fast = {key: value for key, value in fields.items() if isinstance(value, (arrays.array, memoryview))}
         message = message_class(name)(**{key: value for key, value in fields.items() if key not in fast})
         for key, value in fast.items():
@@ -63,9 +52,9 @@ class RclpyMessages:
         field.frombytes(np.ascontiguousarray(values).data.cast("B"))
         return field
 
-    def buffer(self, size: int, /) -> arrays.array[int]:
-        """Zero bytes to be written through ``memoryview``."""
-        return arrays.array("B", [0]) * size
+    def buffer(self, size: int, /) -> memoryview:
+        """Bytes of any content: rclpy reads any buffer, and an ``array.array`` would be filled with zeros."""
+        return np.empty(size, np.uint8).data
 
 
 class TopicMessages(RclpyMessages):

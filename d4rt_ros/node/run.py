@@ -19,8 +19,10 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from d4rt_ros.model.allocator import keep_freed_memory
+from d4rt_ros.node import listener
 from d4rt_ros.node.action import MAX_GOALS
 from d4rt_ros.node.node import D4RTNode
+from d4rt_ros.node.services import SPARE_THREADS
 
 SWITCH = 5e-4  # seconds after which a thread that computes lets another one run; Python's own is 5e-3
 THREADS = MAX_GOALS + 6  # goals under way, timers, lifecycle, parameters, /tf, events
@@ -32,7 +34,8 @@ def make_executor(node: D4RTNode) -> MultiThreadedExecutor:
     sys.setswitchinterval(SWITCH)
     # Every image is some buffers of a megabyte, and mapping them anew takes longer than copying them.
     keep_freed_memory()
-    executor = MultiThreadedExecutor(THREADS, context=node.context)
+    waiting = 0 if listener.AVAILABLE else int(node.values["query.queue"]) + SPARE_THREADS
+    executor = MultiThreadedExecutor(THREADS + waiting, context=node.context)
     executor.add_node(node)
     return executor
 

@@ -1,10 +1,10 @@
-"""All services. Handlers check, hand the work to the worker and wait for it on threads of their own."""
+"""All services. Handlers check, hand the work to the worker and wait for it, on the threads of a listener."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from d4rt_ros import conversions, tasks
 from d4rt_ros.model import Queries
 from d4rt_ros.node.answers import answer_columns, tracks_of
 from d4rt_ros.node.interface import SERVICES
-from d4rt_ros.node.listener import Listener, OnArrival, PastExecutor
+from d4rt_ros.node.listener import Listener, OnArrival, listened_group
 from d4rt_ros.node.messages import REQUESTS, RclpyMessages, message_class
 from d4rt_ros.node.requests import (
     Refused,
@@ -48,35 +48,38 @@ class Services:
         """Create them."""
         self._node, self._types = node, RclpyMessages()
         self._limit, self._running, self._lock = int(node.values["query.queue"]), 0, threading.Lock()
-        self._threads = ThreadPoolExecutor(self._limit + SPARE_THREADS, "d4rt-request")
-        group, takers = PastExecutor(), {}
+        group, takers = listened_group(in_turn=False), {}
         for name, (kind, _) in SERVICES.items():
             handler = self._handler(getattr(self, f"_{name}"))
             service = node.create_service(
                 message_class(kind), f"~/{name}", handler, qos_profile=REQUESTS, callback_group=group
             )
             takers[service] = self._taker(service)
-        self._listener = Listener(node, "d4rt-requests", takers)
+        self._listener = Listener(node, "d4rt-request", takers, self._limit + SPARE_THREADS)
 
     def close(self) -> None:
         """Take no more requests."""
         self._listener.close()
-        self._threads.shutdown(wait=False)
 
     def _taker(self, service: Any) -> OnArrival:
-        """Has requests answered by the handler of this service, on a thread that may wait."""
+        """Has requests answered by the handler of this service."""
+        kind = service.srv_type.Response
+        spare = [kind()]  # an empty response has a dozen messages in it; it is made while nobody waits
 
-        def answer(request: Any, header: Any) -> None:
+        def take(request: Any, header: Any) -> None:
             try:
-                service.send_response(service.callback(request, service.srv_type.Response()), header)
+                try:
+                    response = spare.pop()
+                except IndexError:
+                    response = kind()
+                service.send_response(service.callback(request, response), header)
+                if not spare:
+                    spare.append(kind())
             except Exception as error:  # the answer did not get through: its client is gone, or we are
                 if self._node.context.ok():
                     self._node.get_logger().error(
                         f"{service.srv_name} could not answer: {type(error).__name__}: {error}"
                     )
-
-        def take(request: Any, header: Any) -> None:
-            self._threads.submit(answer, request, header)
 
         return take
 
@@ -130,11 +133,10 @@ class Services:
         check_points(session, "u", count)
         result, times = find_times(session, request, count)
         u, v, seen = find_pixels(session, request.u, request.v, result)
+        frames = {one for one in times if isinstance(one, int)}  # mostly a single one
+        filled = {one: torch.full((count,), one, device=u.device) for one in frames}
         indices = (
-            torch.full_like(u, one, dtype=torch.int64)
-            if isinstance(one, int)
-            else torch.from_numpy(one).to(u.device)
-            for one in times
+            filled[one] if isinstance(one, int) else torch.from_numpy(one).to(u.device) for one in times
         )
         queries = Queries(u, v, *indices)
         answers = self._wait(session.worker.submit_decode(scene_of(result), queries))

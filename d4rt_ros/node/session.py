@@ -149,6 +149,7 @@ class Session:
                 self._arrivals.clear()
             self._arrivals[frame.stamp] = time.monotonic()
             self.worker.submit_window(window)
+        self.window.make_room()
 
     def _wanted(self) -> frozenset[str]:
         self._topics = self._publishers.wanted(self._tf_mode)

@@ -26,6 +26,16 @@ class Strip:
         self._length, self._used = length, 0
         self._strips: list[np.ndarray] = []  # the one in use is the last
 
+    @property
+    def left(self) -> int | None:
+        """Images that still fit behind the last one; None where there is no strip."""
+        return len(self._strips[-1]) - self._used if self._strips else None
+
+    def leave(self) -> None:
+        """Have the next image begin another strip."""
+        if self._strips:
+            self._used = len(self._strips[-1])
+
     def full(self, image: np.ndarray) -> bool:
         """Whether ``append`` of this image begins another strip, so that its forerunners must move too."""
         return not self._strips or self._used == len(self._strips[-1]) or self._other_size(image)

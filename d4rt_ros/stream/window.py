@@ -85,6 +85,19 @@ class FrameWindow:
             self._newest = frame
             return self._use(frame)
 
+    def make_room(self) -> None:
+        """Between frames, when nobody waits: see to it that the next window's frames fit beside each other.
+
+        Otherwise the first one that does not fit has those before it copied, and its window waits for that.
+        """
+        with self._lock:
+            left = self._strip.left
+            missing = self.length - len(self._frames)
+            to_come = missing if self._starts else max(missing, self.stride - self._fresh)
+            # Just after a window its own work goes first, unless the next frame completes another one.
+            if left is not None and left < to_come and (self._fresh or to_come == 1):
+                self._move(self.length - to_come)
+
     def _break(self, last: Frame, frame: Frame, step: int) -> str:
         """Why this frame cannot follow the last one; empty if it can."""
         if frame.image_size != last.image_size:
@@ -109,6 +122,13 @@ class FrameWindow:
         """The frame with its image beside those before it."""
         return replace(frame, image=self._strip.append(frame.image))
 
+    def _move(self, count: int) -> None:
+        """Keep so many of the newest frames, in another strip."""
+        kept = list(self._frames)[-count:] if count else []
+        self._strip.leave()
+        self._frames.clear()
+        self._frames.extend(map(self._placed, kept))
+
     def _use(self, frame: Frame) -> Window | None:
         skip, self._phase = self._phase, (self._phase + 1) % self.frame_step
         if skip:
@@ -116,9 +136,7 @@ class FrameWindow:
             return None
         self.counters.used += 1
         if self._strip.full(frame.image):
-            kept = list(self._frames)[1 - self.length :]
-            self._frames.clear()
-            self._frames.extend(map(self._placed, kept))
+            self._move(self.length - 1)
         self._frames.append(self._placed(frame))
         self._fresh += 1
         if len(self._frames) < self.length or (not self._starts and self._fresh < self.stride):
