@@ -167,13 +167,20 @@ class Scene:
         """The scene of a camera with a lens of known focal length, in image widths. Ask it before others."""
         return replace(self, focal=focal)
 
-    @property
+    @cached_property
     def solved_poses(self) -> np.ndarray | None:
-        """Where cameras are in camera 0, [T, 4, 4] float64, scene units, by `find_structure`.
+        """Where cameras are in camera 0, [T, 4, 4] float64, in the scale of answers, by `find_structure`.
 
         None for a batch, for a network without a pyramid, and where the window does not say.
         """
-        return None if self._structure is None else self._structure.poses
+        if self._structure is None or self._structure.poses is None:
+            return None
+        images, paths = self.settled
+        depth = self._looked_at(images, paths)[..., 2]
+        start = F.adaptive_avg_pool2d(images[:, self._some_frames, ..., 3], _LENS_GRID)[0]
+        poses = self._structure.poses.copy()
+        poses[:, :3, 3] *= float((depth.log() - start).median().exp())
+        return poses
 
     @cached_property
     def _fine_paths(self) -> Tensor | None:
@@ -183,32 +190,30 @@ class Scene:
         return fine_paths(self.frames, CELLS).to(self.device)
 
     @cached_property
-    def _lens(self) -> tuple[float, float]:
-        """Focal length in image widths as answers have it, and how much deeper they are than the guess."""
-        last = self.num_frames - 1
-        u, v = pixel_grid(_LENS_GRID, _LENS_GRID, self.device)
-        time = torch.tensor([0, last // 2, last], device=self.device)[:, None]
-        asked = Queries.make(u, v, time, time, time).apply(lambda x: x.reshape(1, -1))
-        paths = None if self._fine_paths is None else with_depth(self._fine_paths, self.images[..., 3])
-        xyz = self.model.answer_quickly(asked, self.images, self.memory, paths)["xyz"]
-        points = xyz.reshape(-1, _LENS_GRID, _LENS_GRID, 3).double().cpu()
-        guess = F.adaptive_avg_pool2d(self.images[:, [0, last // 2, last], ..., 3], _LENS_GRID)[0].cpu()
-        deeper = float((points[..., 2].log() - guess).median().exp())
-        return lens_focal(points.numpy(), float(self.aspect_ratio)), deeper
-
-    @cached_property
     def _structure(self) -> Structure | None:
         """Found when it is first asked for: what is not asked costs nothing."""
         if self._fine_paths is None:
             return None
-        found = find_structure(
-            self._fine_paths[0], self.images[0, ..., 3], float(self.aspect_ratio), self.focal or self._lens[0]
-        )
+        focal = self.focal
+        if focal is None:
+            points = self._looked_at(self.images, with_depth(self._fine_paths, self.images[..., 3]))
+            focal = lens_focal(points.double().cpu().numpy(), float(self.aspect_ratio))
+        found = find_structure(self._fine_paths[0], self.images[0, ..., 3], float(self.aspect_ratio), focal)
         change = self.model.refine(self.images, found.hints[None].to(self.device))[0].cpu()
-        poses = found.poses
-        if poses is not None:
-            poses[:, :3, 3] *= self._lens[1]
-        return replace(found, log_depth=found.log_depth + change, poses=poses)
+        return replace(found, log_depth=found.log_depth + change)
+
+    @property
+    def _some_frames(self) -> list[int]:
+        return [0, (self.num_frames - 1) // 2, self.num_frames - 1]
+
+    def _looked_at(self, images: Tensor, paths: Tensor | None) -> Tensor:
+        """What is seen at a grid of pixels of some frames, in their own cameras: [F, n, n, 3]."""
+        u, v = pixel_grid(_LENS_GRID, _LENS_GRID, self.device)
+        time = torch.tensor(self._some_frames, device=self.device)[:, None]
+        asked = Queries.make(u, v, time, time, time).apply(lambda x: x.reshape(1, -1))
+        with torch.inference_mode():
+            xyz = self.model.answer_quickly(asked, images, self.memory, paths)["xyz"]
+        return xyz.reshape(-1, _LENS_GRID, _LENS_GRID, 3)
 
     @cached_property
     def settled(self) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""Training the pyramid alone: its guess of depth, and what it makes of a window's structure.
+"""Convolutions trained alone: the guess of depth, and what the refiner makes of a window's structure.
 
 Without the transformer and without queries a step sees as many scenes as convolutions allow.
 """
@@ -19,7 +19,6 @@ from d4rt_ros.training.feed import Batch, focal_lengths
 from d4rt_ros.training.losses import map_error
 from d4rt_ros.training.truth import ClipBatch
 
-STAGES = ("guess", "refined")
 _FOCAL_ERROR = 0.1  # standard deviation of the logarithm: nobody tells a robot's camera exactly
 
 
@@ -27,7 +26,7 @@ class DepthNetwork(nn.Module):
     """The part of a network that a stage trains, as a module all of whose parameters take part in a step."""
 
     def __init__(self, model: D4RT, stage: str) -> None:
-        """For a stage of STAGES; other parameters are frozen. Raises ValueError where the part is missing."""
+        """For "guess" or "refined"; the rest is frozen. Raises ValueError where the part is missing."""
         super().__init__()
         if model.encoder.pyramid is None:
             raise ValueError("depth: this network has no pyramid to train")
