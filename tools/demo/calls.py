@@ -28,6 +28,7 @@ FIRST_CALLS = (  # pause and reset follow when the pictures are made
     "follow_points",
     "unfollow_points",
 )
+UNDER_WAY = 2  # windows: one that is encoded, one that waits
 
 
 class NoAnswer(RuntimeError):
@@ -167,15 +168,17 @@ class Caller:
     def _pause(self) -> str:
         self.ask("pause", data=True)
         took = self.took
-        time.sleep(1.0)  # the window under way ends
-        before = len(self.listener.latencies)
-        time.sleep(1.5)
-        extra = len(self.listener.latencies) - before
+        before = heard = len(self.listener.latencies)
+        ended = time.monotonic()
+        while time.monotonic() < ended + 1.5:  # windows under way end, on a busy machine later
+            if len(self.listener.latencies) > heard:
+                heard, ended = len(self.listener.latencies), time.monotonic()
+            if heard > before + UNDER_WAY:
+                raise NoAnswer(f"paused, the node published {heard - before} more windows")
+            time.sleep(0.05)
         self.ask("query", **self.pixels())
         self.ask("pause", data=False)
         self.took = took
-        if extra:
-            raise NoAnswer(f"paused, the node published {extra} more windows")
         return "no windows while paused, queries answered, then resumed"
 
     def _track_all(self) -> str:
