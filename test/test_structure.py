@@ -195,3 +195,16 @@ def test_other_networks_are_left_alone(change: dict[str, int]) -> None:
     assert scene.settled == (scene.images, scene.paths)
     assert scene.solved_poses is None
     scene.decode(Queries.make(torch.tensor([0.5]), torch.tensor([0.5]), 0, 0, 0))
+
+
+def test_poses_have_the_scale_of_answers() -> None:
+    ways = []
+    for deeper in (1.0, 2.0):
+        model = small_model()
+        model.heads.xyz_head.weight.data.zero_()  # type: ignore[union-attr]
+        model.heads.xyz_head.bias.data[:] = torch.tensor((0.0, 0.0, np.log(deeper)))  # type: ignore[union-attr, index]
+        poses = model.encode(walls()[0]).with_focal(FOCAL).solved_poses
+        assert poses is not None
+        ways.append(poses[1:, :3, 3])
+    assert np.linalg.norm(ways[0][-1]) > 0.01
+    np.testing.assert_allclose(ways[1], 2 * ways[0], rtol=1e-3)
