@@ -171,8 +171,13 @@ def images(draw):
     return message
 
 
+def heard(node):
+    """Images that came, or that the node knows not to have come: a busy machine's middleware loses some."""
+    return node.count("images received") + node.count("images lost by the middleware")
+
+
 def test_any_image_leaves_the_node_alive(node, record_property):
-    cases, received = [], node.count("images received")
+    cases, before = [], heard(node)
 
     @FUZZ
     @given(images())
@@ -182,7 +187,7 @@ def test_any_image_leaves_the_node_alive(node, record_property):
         assert finite(node.call(GetCamera, "get_camera", PATIENCE))
 
     show()
-    assert node.count("images received") == received + len(cases)
+    assert heard(node) == before + len(cases)
     record_property("fuzz cases", len(cases))
 
 
@@ -264,7 +269,7 @@ def test_any_compressed_image_leaves_the_node_alive(tmp_path, record_property):
             assert node.call(GetCamera, "get_camera", PATIENCE).message != "none"
 
         show()
-        assert node.count("images received") == len(cases)
+        assert heard(node) == len(cases)
         assert 0 < node.count("images refused") < len(cases)
         record_property("fuzz cases", len(cases))
     finally:

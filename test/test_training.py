@@ -80,7 +80,7 @@ def _one_of_two(rank: int, address: str, out: str) -> None:
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     out = tmp_path / "two.pt"
     torch.multiprocessing.start_processes(
-        _one_of_two, (f"file://{tmp_path}/meet", str(out)), nprocs=2, start_method="fork"
+        _one_of_two, (f"file://{tmp_path}/meet", str(out)), nprocs=2, start_method="spawn"
     )
     trainer = Trainer(recipe_from_dict(tiny(optimiser={"kind": "adamw", "warmup": 2})), torch.device("cpu"))
     begin = {name: value.clone() for name, value in trainer.model.state_dict().items()}
