@@ -88,9 +88,7 @@ class Recipe:
 
     model: ModelConfig
     start_from: str = ""  # weights to begin with: a file or folder that `load_model` reads
-    depth: str = (
-        ""  # train convolutions alone: the pyramid for a "guess", or the refiner, for what is "refined"
-    )
+    depth: str = ""  # train convolutions alone: the pyramid for a "guess", the refiner for what is "refined"
     structure: bool = False  # answers start from settled windows, as in use, and depth stays as it is
     seed: int = 0
     steps: int = 10_000
