@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from tiny_recipe import tiny
@@ -57,6 +59,30 @@ def test_muon_gets_hidden_matrices_and_every_parameter_is_trained_once() -> None
     assert len(build_optimisers(model, OptimiserSettings(kind="adamw"))) == 1
     rates = {names[id(p)]: g["lr"] for g in optimisers[1].param_groups for p in g["params"]}
     assert rates["heads.uv_head.weight"] == pytest.approx(rates["encoder.final_norm.weight"] / 10)
+
+
+def test_steps_in_single_precision_are_torch_s() -> None:
+    torch.manual_seed(0)
+    model = D4RT(recipe_from_dict(tiny()).model)
+    other = copy.deepcopy(model)
+    pairs = [
+        (part, build_optimisers(part, OptimiserSettings(muon_lr=0.1), precision)[0])
+        for part, precision in ((model, torch.bfloat16), (other, torch.float32))
+    ]
+    assert type(pairs[0][1]) is torch.optim.Muon
+    assert type(pairs[1][1]) is not torch.optim.Muon
+    start = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    for step in range(3):
+        for part, optimiser in pairs:
+            torch.manual_seed(step)
+            for parameter in part.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimiser.step()
+    there, also = (
+        torch.nn.utils.parameters_to_vector(part.parameters()).detach() - start for part, _ in pairs
+    )
+    assert float(there.norm()) > 1
+    assert float((there - also).norm() / there.norm()) < 0.02  # bfloat16 has three digits
 
 
 def test_rate_warms_up_and_falls_as_a_cosine() -> None:

@@ -77,7 +77,7 @@ def _run(trainer: Trainer, folder: Path, stop: _Stop, budget: float | None) -> N
     writer = SummaryWriter(str(folder / "log")) if main else None
     clips = held_out(recipe) if main else []
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # or plain attention would go to float32
-    limit = matmul_rate(trainer.device, torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32)
+    limit = matmul_rate(trainer.device, trainer.precision)
     flops = 0
     saved = validated = printed = time.monotonic()
     since, waited = trainer.step, 0.0

@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from d4rt_ros.training.recipe import OptimiserSettings
 
 # Muon is for matrices between hidden layers
-_NOT_HIDDEN = ("_embed.", "aspect_ratio_proj.0", "uv_proj", "patch_proj.0")
+_NOT_HIDDEN = ("_embed.", "aspect_ratio_proj.0", "uv_proj", "patch_proj.0", "lens.out")
 
 
-def build_optimisers(model: nn.Module, settings: OptimiserSettings) -> list[torch.optim.Optimizer]:
+def build_optimisers(
+    model: nn.Module, settings: OptimiserSettings, precision: torch.dtype = torch.bfloat16
+) -> list[torch.optim.Optimizer]:
     """Muon over hidden matrices and AdamW over the rest, or AdamW alone; every group keeps its base rate.
 
-    Norms, biases and embeddings do not decay. Raises ValueError where torch is too old to have Muon.
+    Norms, biases and embeddings do not decay. precision: of Muon's products. Raises ValueError where torch is
+    too old to have Muon.
     """
     if settings.kind == "muon" and not hasattr(torch.optim, "Muon"):
         raise ValueError(f"optimiser.kind muon needs torch 2.9, this is {torch.__version__}: take adamw")
@@ -39,7 +42,12 @@ def build_optimisers(model: nn.Module, settings: OptimiserSettings) -> list[torc
     optimisers: list[torch.optim.Optimizer] = []
     if hidden:
         decay = settings.weight_decay
-        optimisers.append(torch.optim.Muon(hidden, lr=settings.muon_lr, weight_decay=decay, momentum=0.95))
+        kind = torch.optim.Muon
+        if precision != torch.bfloat16:
+            from d4rt_ros.training.muon import Muon32  # only there if torch has Muon
+
+            kind = Muon32
+        optimisers.append(kind(hidden, lr=settings.muon_lr, weight_decay=decay, momentum=0.95))
     groups = [
         {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -92,7 +92,7 @@ class Recipe:
     structure: bool = False  # answers start from settled windows, as in use, and depth stays as it is
     seed: int = 0
     steps: int = 10_000
-    precision: str = "bfloat16"  # or float32
+    precision: str = "bfloat16"  # where the device is fast at it, or float32
     compile: bool = False
     confidence_from: float = 0.5  # part of the run after which confidence weighs the xyz error
     checkpoint_minutes: float = 5.0
