@@ -18,13 +18,13 @@ from d4rt_ros.model.network import from_pixel
 STEP = (1.5, -0.75)  # pixels a frame
 
 
-def sliding(frames: int = 8, width: int = 64) -> Tensor:
-    """[1, T, 3, 64, width]: a texture that moves by STEP from frame to frame."""
+def sliding(frames: int = 8, width: int = 64, step: tuple[float, float] = STEP) -> Tensor:
+    """[1, T, 3, 64, width]: a texture that moves by `step` from frame to frame."""
     texture = cv2.GaussianBlur(np.random.default_rng(0).random((160, 160)).astype(np.float32), (0, 0), 2.5)
     texture = (texture - texture.min()) / np.ptp(texture)
     images = []
     for t in range(frames):
-        shift = np.float32([[1, 0, STEP[0] * t - 48], [0, 1, STEP[1] * t - 48]])
+        shift = np.float32([[1, 0, step[0] * t - 48], [0, 1, step[1] * t - 48]])
         images.append(cv2.warpAffine(texture, shift, (width, 64), flags=cv2.INTER_CUBIC))
     return torch.from_numpy(np.stack(images))[None, :, None].expand(-1, -1, 3, -1, -1).clamp(0, 1)
 
@@ -132,12 +132,32 @@ def test_a_clip_of_a_batch_is_followed_as_alone() -> None:
 
 def test_steps_that_err_alike_do_not_add_up_over_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
     biased = np.broadcast_to(np.float32([STEP[0] + 0.3, STEP[1]]) / 64, (64, 64, 2))
-    monkeypatch.setattr(flow, "_flows", lambda images: [biased.copy() for _ in images[1:]])
+    monkeypatch.setattr(flow, "_flows", lambda images, starts: [biased.copy() for _ in images[1:]])
     paths = fine_paths((sliding()[0] * 255).to(torch.uint8), 16)
     assert paths.shape == (1, 8, 16, 16, 8, 3)
     for i, j in ((0, 7), (7, 0), (2, 5), (6, 1)):
         way = paths[0, i, 5:11, 5:11, j, :2].reshape(-1, 2).median(0).values * 64
         assert way.tolist() == pytest.approx([STEP[0] * (j - i), STEP[1] * (j - i)], abs=0.35), (i, j)
+
+
+def test_a_camera_that_turns_fast_is_followed() -> None:
+    frames = (sliding(4, step=(15.0, -9.0))[0] * 255).to(torch.uint8)
+    frames[2] = torch.randint(256, frames[2].shape, generator=torch.Generator().manual_seed(0))  # all noise
+    paths = fine_paths(frames, 16)
+    way = paths[0, 0, 4:12, 2:10, 1, :2].reshape(-1, 2).median(0).values * 64
+    assert way.tolist() == pytest.approx([15.0, -9.0], abs=0.5)
+
+
+def test_where_a_shift_is_not_clear_the_nearest_that_is_tells() -> None:
+    frames = sliding(4, step=(15.0, -9.0))[0, :, 0].mul(255).byte().numpy()
+    frames[3] = np.random.default_rng(0).integers(256, size=frames[3].shape)
+    starts = flow._starts(frames)
+    assert all(start is not None and start.shape == (64, 64, 2) for start in starts)
+    for start in starts:
+        np.testing.assert_allclose(start[0, 0], (15.0, -9.0), atol=1.0)
+    assert flow._starts(sliding(3)[0, :, 0].mul(255).byte().numpy()) == [None, None], "slow"
+    noise = np.random.default_rng(0).integers(256, size=(3, 64, 64)).astype(np.uint8)
+    assert flow._starts(noise) == [None, None]
 
 
 def test_frames_of_one_size_after_those_of_another() -> None:

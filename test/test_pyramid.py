@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from d4rt_ros.model import D4RT, ModelConfig, Queries
 from d4rt_ros.model.flow import with_depth
 from d4rt_ros.model.pixels import pixel_to_uv
-from d4rt_ros.model.pyramid import Conv, Pyramid, Residual, levelled
+from d4rt_ros.model.pyramid import USUAL_FOCAL, Conv, Pyramid, Residual, levelled
 from d4rt_ros.training.losses import map_error
 
 SMALL = ModelConfig(
@@ -133,9 +133,10 @@ def test_depth_is_read_from_all_maps() -> None:
 
 def test_a_frame_has_its_own_depth_and_a_pixel_its_place() -> None:
     pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 48)
-    before = pyramid.guessed(video, None)
+    ratio = torch.ones(1)
+    before = pyramid.guessed(video, None, ratio)[0]
     video[0, 4, :, 30:34, 20:24] += 0.5
-    moved = (pyramid.guessed(video, None) - before).abs()[0]
+    moved = (pyramid.guessed(video, None, ratio)[0] - before).abs()[0]
     assert moved.amax((1, 2)).gt(0).tolist() == [False] * 4 + [True, False]
     assert moved[4, 24:40, 14:30].mean() > 4 * moved[4, :8].mean()
 
@@ -159,6 +160,28 @@ def test_flow_is_read_to_neighbours_and_ends() -> None:
         changed[..., there, 0] = 0.1
         moved = (told(pyramid, video, changed).reshape(3, -1) - before).abs().amax(-1) > 0
         assert set(moved.nonzero()[:, 0].tolist()) == slots, there
+
+
+def test_every_frame_and_the_shape_of_images_tell_of_the_lens() -> None:
+    pyramid, video, ratio = small_pyramid(), torch.rand(2, 6, 3, 64, 48), torch.tensor([0.75, 2.0])
+
+    def lens() -> Tensor:
+        return pyramid.guessed(video, None, ratio)[1]
+
+    before = lens()
+    assert before.shape == (2,)
+    alone = torch.cat([pyramid.guessed(video[:1, t : t + 1], None, ratio[:1])[1] for t in range(6)])
+    torch.testing.assert_close(alone.mean(), before[0])
+    video[1, 3, :, :20, :20] = 0.0
+    assert lens()[0] == before[0]
+    assert (lens()[1] - before[1]).abs() > 1e-5
+    ratio[0] = 1.5
+    assert (lens()[0] - before[0]).abs() > 1e-4
+
+
+def test_a_network_begins_with_a_usual_lens() -> None:
+    scene = D4RT(SMALL).eval().requires_grad_(False).encode(torch.rand(4, 3, 64, 64))
+    torch.testing.assert_close(scene.focal, torch.tensor([USUAL_FOCAL]))
 
 
 def with_known_guess(config: ModelConfig) -> tuple[D4RT, Tensor]:

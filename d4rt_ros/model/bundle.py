@@ -16,7 +16,8 @@ Array = NDArray[Any]  # of float64, or of float32 throughout
 _STEPS, _MORE_STEPS = 6, 3  # of cameras, from nothing and from others
 _DEPTH_STEPS = 3
 _SHARP = 1.0  # deviations at which a residual counts for a quarter
-_WAY = 1.0  # units of depth that a camera is expected to go, where a turn would explain the views as well
+_WAY = 0.06  # units of depth that a camera is expected to go, where a turn would explain the views as well
+_DOUBT = 3.0  # median error in deviations at most by whose square that way is taken for shorter
 _IN_FRONT = 1e-2  # of a depth; nearer points, or behind the camera, say nothing
 _FAR = 5.0  # deviations at which something is surely not what it was taken for
 _DONE = 1e-4  # rad and units of depth
@@ -154,7 +155,8 @@ def _step(
     error, at, z, deeper = _errors(views, cameras, log_depth)
     frames, count = views.rays.shape[:2]
     ratio = np.hypot(error[..., 0], error[..., 1]) / views.deviation
-    weight = _weights(error, views.deviation, max(_SHARP, 2.0 * _middle(ratio, views)))
+    left = _middle(ratio, views)
+    weight = _weights(error, views.deviation, max(_SHARP, 2.0 * left))
     x, y, one = at[..., 0], at[..., 1], 1.0 / z
     inverse, zero = np.exp(-log_depth)[:, :, None] * one, np.zeros_like(x)
     rows = np.stack(  # derivatives of x and y by the motion of the camera that sees
@@ -186,7 +188,7 @@ def _step(
     coupling[own, :, own] += np.einsum("ijab,imjb->ima", back, mixed)
     point = (weight[..., None] * deeper**2).sum((2, 3)) + deviation**-2
     pull = (weight[..., None] * deeper * error).sum((2, 3)) + (log_depth - expected) * deviation**-2
-    still = _WAY**-2
+    still = (min(max(1.0, left), _DOUBT) ** 2 / _WAY) ** 2  # what moves in the world is best fit by going far
     total[own, :3, own, :3] += still * np.eye(3)
     gradient[:, :3] += still * cameras.shift
     # Depths out, the first camera stays.

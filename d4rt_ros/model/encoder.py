@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.flow import scaled
 from d4rt_ros.model.layers import SelfBlock
-from d4rt_ros.model.pyramid import Pyramid
+from d4rt_ros.model.pyramid import Maps, Pyramid
 
 FLOW_CELLS = 2  # of a token's flow, each way
 
@@ -94,14 +94,15 @@ class Encoder(nn.Module):
 
     def forward(
         self, video: Tensor, aspect_token: Tensor, paths: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Maps | None]:
         """Video [B, T, 3, H, W] in 0..1 and aspect token [B, 1, width] to memory [B, tokens + 1, width].
 
-        Also returns the pyramid's log depth [B, T, H, W], if there is one.
+        Also returns the pyramid's maps, if there is one.
         """
         x, per_slot = self.embed(video)
         if paths is not None:
             x = x + self.embed_flow(paths)
+        maps = None
         if self.pyramid is not None:
             maps = self.pyramid.down(video, paths)
             x = x + self.pyramid.told(maps, len(video))
@@ -112,5 +113,4 @@ class Encoder(nn.Module):
             else:  # frame-local: the aspect-ratio token sits these out
                 local = block(x[:, :-1].reshape(-1, per_slot, x.shape[-1]))
                 x = torch.cat((local.reshape(x.shape[0], -1, x.shape[-1]), x[:, -1:]), dim=1)
-        x = self.final_norm(x)
-        return x, None if self.pyramid is None else self.pyramid.depth(maps, len(video))
+        return self.final_norm(x), maps

@@ -22,6 +22,8 @@ CELL = 4  # pixels of the input a cell of the paths, each way
 _SHARE = 0.625  # of the input's resolution is enough for flow, at a third of the time
 _FINE = 128  # pixels a side at most where flow is to be exact
 _LEAST = 16  # pixels a side that DIS wants
+_FAST = 0.035  # image sizes; a search from nothing finds what goes less far
+_CLEAR = 0.25  # response of phase correlation, of 1, at which a shift is believed
 _UNDO = 3  # fixed-point steps that turn a flow round
 _local = threading.local()
 
@@ -56,7 +58,7 @@ def fine_paths(frames: Tensor, cells: int) -> Tensor:
     grey = over_cores(
         lambda image: cv2.cvtColor(_resized(image, (height, width)), cv2.COLOR_RGB2GRAY), images
     )
-    steps = over_cores(lambda pair: _flows(pair)[0], zip(grey, grey[1:]))
+    steps = _flows(grey, _starts(grey))
     paths = _paths([steps], (cells, cells))
     ways = paths[0, ..., :2].permute(0, 3, 4, 1, 2)  # a view: [i, j, 2, cells, cells]
     for i, flows in enumerate(over_cores(lambda i: _ahead(grey[i:], steps[i:]), range(len(steps)))):
@@ -183,12 +185,44 @@ def _look(maps: Tensor, at: Tensor) -> Tensor:
     )
 
 
-def _flows(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _flows(
+    images: Sequence[np.ndarray], starts: Sequence[np.ndarray | None] | None = None
+) -> list[np.ndarray]:
     """Flows between neighbours of grey images [h, w], each [h, w, 2] in image widths and heights."""
-    if not hasattr(_local, "dis"):  # it keeps buffers, so there is one a thread
-        _local.dis = _search()
     size = np.array(images[0].shape[::-1], np.float32)
-    return [_local.dis.calc(a, b, None) / size for a, b in zip(images, images[1:])]
+
+    def flow(pair: tuple[np.ndarray, np.ndarray, np.ndarray | None]) -> np.ndarray:
+        image, other, start = pair
+        search = _search() if start is not None else _kept_search()
+        return np.asarray(search.calc(image, other, start)) / size  # type: ignore[arg-type]
+
+    return list(over_cores(flow, zip(images, images[1:], starts or [None] * len(images))))
+
+
+def _starts(images: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+    """Flows, everywhere the same, from which to search between neighbours where a camera turns fast.
+
+    None where a search from nothing does. Found by phase correlation; where that is not clear, the nearest
+    neighbours that are clear tell.
+    """
+    size = images[0].shape[::-1]
+    window = cv2.createHanningWindow(size, cv2.CV_32F)
+    floats = [image.astype(np.float32) for image in images]
+    found = [cv2.phaseCorrelate(a, b, window) for a, b in zip(floats, floats[1:])]
+    clear = [index for index, (_, response) in enumerate(found) if response > _CLEAR]
+    if not clear:
+        return [None] * len(found)
+    nearest = [min((abs(other - index), other) for other in clear)[1] for index in range(len(found))]
+    ways = [np.array(found[index][0], np.float32) for index in nearest]
+    fast = [np.abs(way / size).max() > _FAST for way in ways]
+    return [np.tile(way, (*images[0].shape, 1)) if f else None for way, f in zip(ways, fast)]
+
+
+def _kept_search() -> cv2.DISOpticalFlow:
+    """A search that nothing is given to begin with; it keeps buffers, so there is one a thread."""
+    if not hasattr(_local, "dis"):
+        _local.dis = _search()
+    return _local.dis
 
 
 def _search() -> cv2.DISOpticalFlow:

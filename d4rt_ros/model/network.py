@@ -16,7 +16,7 @@ from d4rt_ros.model.encoder import Encoder
 from d4rt_ros.model.flow import at, flow_paths, follow, with_depth
 from d4rt_ros.model.graphs import DecodeGraphs
 from d4rt_ros.model.layers import Attention, CrossBlock, KeysValues, SelfBlock
-from d4rt_ros.model.pyramid import Conv, levelled
+from d4rt_ros.model.pyramid import Conv, Lens, levelled
 from d4rt_ros.model.queries import Queries
 from d4rt_ros.model.refiner import Refiner
 from d4rt_ros.model.scene import Scene
@@ -69,12 +69,14 @@ class Encoded(NamedTuple):
 
     memory: [B, tokens + 1, dec_width]. paths: where optical flow leads, as `flow_paths` and `with_depth` say.
     pixels: levelled colours and the pyramid's guess of log depth, [B, T, H, W, 4]; patches are cut from these
-    instead of from the frames. None where the network has no such part.
+    instead of from the frames. log_focal: [B], of the length in image widths. None where the network has no
+    such part.
     """
 
     memory: Tensor
     paths: Tensor | None
     pixels: Tensor | None
+    log_focal: Tensor | None
 
 
 class D4RT(nn.Module):
@@ -105,23 +107,26 @@ class D4RT(nn.Module):
         paths = flow_paths(video) if self.config.flow else None
         traced = video.device.type == "cpu" and torch.is_inference_mode_enabled()
         found = iter((self._encoding if traced else self._encode)(video, aspect_ratio, paths))
-        return Encoded(
-            next(found), None if paths is None else next(found), next(found) if self.config.pyramid else None
-        )
+        memory, paths = next(found), None if paths is None else next(found)
+        pixels, log_focal = (next(found), next(found)) if self.config.pyramid else (None, None)
+        return Encoded(memory, paths, pixels, log_focal)
 
     def _encode(self, video: Tensor, aspect_ratio: Tensor, paths: Tensor | None) -> tuple[Tensor, ...]:
-        """Memory, then paths and pixels where the network has them."""
+        """Memory, then the rest of `Encoded` where the network has it."""
         aspect = self.aspect_ratio_proj(aspect_ratio.reshape(-1, 1, 1).to(torch.float32))
         if self.config.pyramid:
             video = levelled(video)
-        tokens, log_depth = self.encoder(video, aspect, paths)
+        tokens, maps = self.encoder(video, aspect, paths)
         memory = self.memory_proj(tokens.to(self.precision))
         if self.config.anchored:
             memory = memory + self.query_embedder.places(video.shape[1])
-        if log_depth is None:
+        pyramid = self.encoder.pyramid
+        if pyramid is None:
             return (memory,) if paths is None else (memory, paths)
+        log_depth, log_focal = pyramid.depth(maps, len(video)), pyramid.lens(maps.eighth, aspect_ratio)
         pixels = torch.cat((video.movedim(2, -1), log_depth[..., None]), dim=-1)
-        return (memory, pixels) if paths is None else (memory, with_depth(paths, log_depth), pixels)
+        start = (memory,) if paths is None else (memory, with_depth(paths, log_depth))
+        return (*start, pixels, log_focal)
 
     def answer(
         self, queries: Queries, images: Tensor, memory: KeysValues, paths: Tensor | None
@@ -287,6 +292,8 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.5)
+    elif isinstance(module, Lens):
+        nn.init.zeros_(module.out.weight)
     elif isinstance(module, QueryEmbedding):
         _centre(module.patch_proj[0])
     elif isinstance(module, Encoder):

@@ -7,6 +7,7 @@ a log depth from which the answers start.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from d4rt_ros.model.flow import scaled
 
 FLOWS = 12  # numbers that a cell is told of flow: to the frame before, after, first and last
+USUAL_FOCAL = 0.71  # focal length of 70 degrees, in image widths
+_PARTS = 4  # of a frame, each way, that the lens is read from
 _CONTRAST, _FLAT = 0.15, 0.03  # standard deviation of grey that the network sees, and least that is stretched
 
 
@@ -87,6 +90,7 @@ class Pyramid(nn.Module):
         self.up_half = Conv(quarter, 4 * half, side=1)
         self.half_block = Residual(half)
         self.guess = ReadOut(quarter, half)
+        self.lens = Lens(eighth)
         self.slot = slot
 
     def down(self, video: Tensor, paths: Tensor | None) -> Maps:
@@ -116,9 +120,10 @@ class Pyramid(nn.Module):
         found = self.guess(quarter, half)
         return found.to(torch.float32).reshape(batch, -1, *found.shape[-2:])
 
-    def guessed(self, video: Tensor, paths: Tensor | None) -> Tensor:
-        """Log depth [B, T, H, W] of video [B, T, 3, H, W] in 0..1, levelled."""
-        return self.depth(self.down(video, paths), len(video))
+    def guessed(self, video: Tensor, paths: Tensor | None, aspect_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        """Log depth [B, T, H, W] of video [B, T, 3, H, W] in 0..1, levelled, and what `Lens` says, [B]."""
+        maps = self.down(video, paths)
+        return self.depth(maps, len(video)), self.lens(maps.eighth, aspect_ratio)
 
 
 class ReadOut(nn.Module):
@@ -133,6 +138,28 @@ class ReadOut(nn.Module):
     def forward(self, quarter: Tensor, half: Tensor) -> Tensor:
         """[N, C, H / 4, W / 4] and [N, C, H / 2, W / 2] to [N, 1, H, W]."""
         return F.pixel_shuffle(self.coarse(quarter), 4) + F.pixel_shuffle(self.fine(half), 2)
+
+
+class Lens(nn.Module):
+    """The focal length of a window's lens from the coarsest maps; begins at that of a usual lens."""
+
+    def __init__(self, width: int) -> None:
+        """From `width` channels."""
+        super().__init__()
+        self.look = Conv(width, 48, side=1)
+        self.join = nn.Linear(48 * _PARTS**2 + 1, 96)
+        self.out = nn.Linear(96, 1)
+
+    def forward(self, eighth: Tensor, aspect_ratio: Tensor) -> Tensor:
+        """Logarithm [B] float32 of the length in image widths, of maps [B * T, C, h, w] and ratios [B].
+
+        Every frame tells a length, and the window has the mean of their logarithms.
+        """
+        parts = F.adaptive_avg_pool2d(self.look(eighth).relu_(), _PARTS).flatten(1)
+        batch = len(aspect_ratio)
+        ratio = aspect_ratio.log().to(parts.dtype).repeat_interleave(len(parts) // batch)
+        x = self.join(torch.cat((parts, ratio[:, None]), dim=1)).relu()
+        return self.out(x).to(torch.float32).reshape(batch, -1).mean(1) + math.log(USUAL_FOCAL)
 
 
 def _flows(paths: Tensor, size: tuple[int, int]) -> Tensor:

@@ -39,7 +39,8 @@ class Scene:
     patches are cut from, [B, T, h, w, C] (see `QueryEmbedding.patches`). memory: keys and values
     [B, heads, tokens, d] of every decoder block. paths: where optical flow leads, if the
     network wants it. aspect_ratio: width / height of the original image, [B]. focal: of the lens, in image
-    widths, where it is known (see `with_focal`). Index a batch (`scene[b]`) to get the scene of one window.
+    widths, [B], that answers keep to: what the encoder finds, if the network has that part, or what is known
+    (see `with_focal`). Index a batch (`scene[b]`) to get the scene of one window.
     """
 
     model: D4RT
@@ -49,7 +50,7 @@ class Scene:
     memory: KeysValues
     paths: Tensor | None
     aspect_ratio: Tensor
-    focal: float | None = None
+    focal: Tensor | None = None
 
     @staticmethod
     @torch.inference_mode()
@@ -83,7 +84,8 @@ class Scene:
             images = (original if config.original_patches and larger else small).movedim(-3, -1)
         images = images.contiguous()  # a pixel's colours together: patches are cut by pixel
         kept = video if video.dtype == torch.uint8 else (video * 255).round().to(torch.uint8)
-        return Scene(model, kept, stamps, images, memory, encoded.paths, aspect)
+        focal = None if encoded.log_focal is None else encoded.log_focal.exp()
+        return Scene(model, kept, stamps, images, memory, encoded.paths, aspect, focal)
 
     @property
     def num_frames(self) -> int:
@@ -118,6 +120,7 @@ class Scene:
             memory=memory,
             paths=None if self.paths is None else self.paths[part],
             aspect_ratio=self.aspect_ratio[part],
+            focal=None if self.focal is None else self.focal[part],
         )
 
     def __len__(self) -> int:
@@ -145,7 +148,7 @@ class Scene:
 
     @torch.inference_mode()
     def decode_raw(self, queries: Queries) -> dict[str, Tensor]:
-        """Like `decode`, but the heads' outputs as they are: logits, and uv in the network's own counting."""
+        """Like `decode`, but visibility and confidence are logits, uv in the network's own counting."""
         queries = queries.to(self.device)
         self._check(queries)
         if not self.batched:
@@ -161,11 +164,14 @@ class Scene:
         joined = parts[0]
         if len(parts) > 1:
             joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in joined}
+        if self.focal is not None:
+            across = F.pad(self._across[:, None, None].expand(-1, -1, 2), (0, 1), value=1.0)
+            joined |= {name: joined[name] * across for name in ("xyz", "displacement")}
         return joined if self.batched else {name: value[0] for name, value in joined.items()}
 
     def with_focal(self, focal: float) -> Scene:
         """The scene of a camera with a lens of known focal length, in image widths. Ask it before others."""
-        return replace(self, focal=focal)
+        return replace(self, focal=self.aspect_ratio.new_full(self.aspect_ratio.shape, focal))
 
     @cached_property
     def solved_poses(self) -> np.ndarray | None:
@@ -175,11 +181,9 @@ class Scene:
         """
         if self._structure is None or self._structure.poses is None:
             return None
-        images, paths = self.settled
-        depth = self._looked_at(images, paths)[..., 2]
-        start = F.adaptive_avg_pool2d(images[:, self._some_frames, ..., 3], _LENS_GRID)[0]
+        start = F.adaptive_avg_pool2d(self.settled[0][:, self._some_frames, ..., 3], _LENS_GRID)[0]
         poses = self._structure.poses.copy()
-        poses[:, :3, 3] *= float((depth.log() - start).median().exp())
+        poses[:, :3, 3] *= float((self._seen[..., 2].log() - start).median().exp())
         return poses
 
     @cached_property
@@ -192,13 +196,10 @@ class Scene:
     @cached_property
     def _structure(self) -> Structure | None:
         """Found when it is first asked for: what is not asked costs nothing."""
-        if self._fine_paths is None:
+        if self._fine_paths is None or self.focal is None:
             return None
-        focal = self.focal
-        if focal is None:
-            points = self._looked_at(self.images, with_depth(self._fine_paths, self.images[..., 3]))
-            focal = lens_focal(points.double().cpu().numpy(), float(self.aspect_ratio))
-        found = find_structure(self._fine_paths[0], self.images[0, ..., 3], float(self.aspect_ratio), focal)
+        aspect, focal = float(self.aspect_ratio), float(self.focal)
+        found = find_structure(self._fine_paths[0], self.images[0, ..., 3], aspect, focal)
         change = self.model.refine(self.images, found.hints[None].to(self.device))[0].cpu()
         return replace(found, log_depth=found.log_depth + change)
 
@@ -206,14 +207,25 @@ class Scene:
     def _some_frames(self) -> list[int]:
         return [0, (self.num_frames - 1) // 2, self.num_frames - 1]
 
-    def _looked_at(self, images: Tensor, paths: Tensor | None) -> Tensor:
-        """What is seen at a grid of pixels of some frames, in their own cameras: [F, n, n, 3]."""
+    @cached_property
+    def _seen(self) -> Tensor:
+        """What the network sees at a grid of pixels of some frames, in their own cameras: [F, n, n, 3]."""
         u, v = pixel_grid(_LENS_GRID, _LENS_GRID, self.device)
         time = torch.tensor(self._some_frames, device=self.device)[:, None]
         asked = Queries.make(u, v, time, time, time).apply(lambda x: x.reshape(1, -1))
         with torch.inference_mode():
+            images, paths = self.settled
             xyz = self.model.answer_quickly(asked, images, self.memory, paths)["xyz"]
         return xyz.reshape(-1, _LENS_GRID, _LENS_GRID, 3)
+
+    @cached_property
+    def _across(self) -> Tensor:
+        """By how much answers lie further from the axis than the network says, [B], for rays of the lens."""
+        if self.batched:
+            return torch.cat([self[index]._across for index in range(len(self))])
+        assert self.focal is not None
+        own = lens_focal(self._seen.double().cpu().numpy(), float(self.aspect_ratio))
+        return torch.ones_like(self.focal) if own is None else own / self.focal
 
     @cached_property
     def settled(self) -> tuple[Tensor, Tensor | None]:

@@ -6,7 +6,7 @@ points err with it. Where things were seen from several places says it better. T
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from d4rt_ros.model.refiner import HINTS
 
 CELLS = 32  # of a frame, each way, whose depth is looked at
 _EVERY = 4  # cells, each way, of which one helps to place cameras
-_LEAST, _OF_WAY = 0.001, 0.1  # deviation of flow, in image widths: at least, and of the way that it leads
+_LEAST, _OF_WAY = 0.001, 0.05  # deviation of flow, in image widths: at least, and of the way that it leads
 _KNOWN = (
     0.02,
     0.2,
@@ -26,10 +26,10 @@ _KNOWN = (
 )  # deviation of log depth where cameras are placed by it: at first as if it were right
 _GUESSED, _FREE = 0.3, 1.0  # the same in itself, and if next to nothing were known of it
 _EVEN = 2.0  # one over the misfit, in deviations, of a window whose views are as good as expected
-_LOST = 1.5  # misfit, in deviations, of views that are not of one world that stands still
+_LOST = 2.2  # misfit, in deviations, of views that are not of one world that stands still
+_HOPELESS = 3.5  # the same where they do not even tell how the camera moved
 _CLEAR = 2.0  # of log depth: as much as hints tell
 _OFF_AXIS = 0.1  # image widths; rays closer to the axis say little about the lens
-USUAL_FOCAL = 0.71  # focal length of 70 degrees, if no ray says
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,12 @@ def find_structure(paths: Tensor, log_depth: Tensor, aspect: float, focal: float
         lost = max(lost, left)
         blur = max(1.0, _EVEN * left) ** 2
         depths = triangulate(some, cameras, guessed, _GUESSED, blur).log_depth
-    if cameras is None or lost > _LOST:
+    if cameras is None or lost > _HOPELESS:
         return nothing
+    poses = cameras.poses()
+    poses[:, :3, 3] *= np.exp(mean)
+    if lost > _LOST:
+        return replace(nothing, poses=poses)
     change = triangulate(views, cameras, expected, _GUESSED, blur).log_depth - expected
     free = triangulate(views, cameras, expected, _FREE, blur)
     hints = np.stack(
@@ -93,8 +97,6 @@ def find_structure(paths: Tensor, log_depth: Tensor, aspect: float, focal: float
     )
     maps = torch.from_numpy(hints.reshape(len(guess), HINTS, CELLS, CELLS)).float()
     change = F.interpolate(maps[None, :, 0], guess.shape[-2:], mode="bilinear", align_corners=False)[0]
-    poses = cameras.poses()
-    poses[:, :3, 3] *= np.exp(mean)
     return Structure(guess + change, maps, poses)
 
 
@@ -123,12 +125,15 @@ def _chosen() -> Array:
     return np.asarray((line[:, None] * CELLS + line).ravel())
 
 
-def lens_focal(points: Array, aspect: float) -> float:
-    """Length in image widths of a lens with square pixels, from points [T, n, n, 3] seen at a grid."""
+def lens_focal(points: Array, aspect: float) -> float | None:
+    """Length in image widths of a lens with square pixels, from points [T, n, n, 3] seen at a grid.
+
+    None where no point says.
+    """
     count = points.shape[1]
     grid = (np.arange(count) + 0.5) / count - 0.5
     tilt = np.stack(np.broadcast_arrays(grid[None, :], grid[:, None] / aspect), -1)
     across = points[..., :2]
     ratio = tilt * points[..., 2:] / np.where(across == 0.0, np.nan, across)
     usable = ratio[(np.abs(tilt) > _OFF_AXIS) & (ratio > 0)]
-    return float(np.median(usable)) if len(usable) else USUAL_FOCAL
+    return float(np.median(usable)) if len(usable) else None

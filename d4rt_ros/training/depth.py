@@ -19,6 +19,7 @@ from d4rt_ros.training.feed import Batch, focal_lengths
 from d4rt_ros.training.losses import map_error
 from d4rt_ros.training.truth import ClipBatch
 
+LENS_WEIGHT = 0.3  # of the lens's error beside that of log depth
 _FOCAL_ERROR = 0.1  # standard deviation of the logarithm: nobody tells a robot's camera exactly
 
 
@@ -49,9 +50,10 @@ class DepthNetwork(nn.Module):
         aspect_ratio, focal: [B], see `find_structure`.
         """
         if self.refiner is None:
-            return {"guess": _pixels(self.pyramid, self.flow, video, self.size)[..., 3]}
+            pixels, log_focal = _pixels(self.pyramid, self.flow, video, self.size, aspect_ratio)
+            return {"guess": pixels[..., 3], "lens": log_focal}
         with torch.no_grad():
-            pixels = _pixels(self.pyramid, self.flow, video, self.size)
+            pixels, _ = _pixels(self.pyramid, self.flow, video, self.size, aspect_ratio)
             hints, told, _ = _structures(video, pixels[..., 3], aspect_ratio, focal)
         return {"guess": pixels[..., 3], "told": told, "refined": told + self.refiner(pixels, hints)}
 
@@ -60,16 +62,19 @@ class DepthNetwork(nn.Module):
 def settled(model: D4RT, video: Tensor, aspect_ratio: Tensor, focal: Tensor) -> tuple[Tensor, Tensor]:
     """What answers start from, for `D4RT.forward`: log depth [B, T, H, W] and paths of clips uint8."""
     assert model.encoder.pyramid is not None
-    pixels = _pixels(model.encoder.pyramid, True, video, model.config.image_size)
+    pixels, _ = _pixels(model.encoder.pyramid, True, video, model.config.image_size, aspect_ratio)
     hints, told, paths = _structures(video, pixels[..., 3], aspect_ratio, focal)
     return told + model.refine(pixels, hints), paths
 
 
-def _pixels(pyramid: Pyramid, flow: bool, video: Tensor, size: tuple[int, int]) -> Tensor:
-    """`Encoded.pixels` without the transformer."""
+def _pixels(
+    pyramid: Pyramid, flow: bool, video: Tensor, size: tuple[int, int], aspect_ratio: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`Encoded.pixels` and `log_focal` without the transformer."""
     video = resize(video.float() / 255, size)
     paths, video = flow_paths(video) if flow else None, levelled(video)
-    return torch.cat((video.movedim(2, -1), pyramid.guessed(video, paths)[..., None]), dim=-1)
+    log_depth, log_focal = pyramid.guessed(video, paths, aspect_ratio)
+    return torch.cat((video.movedim(2, -1), log_depth[..., None]), dim=-1), log_focal
 
 
 def _structures(
@@ -88,9 +93,13 @@ def _structures(
     return hints, log_depth, paths
 
 
-def depth_terms(found: dict[str, Tensor], depth: Tensor) -> dict[str, Tensor]:
-    """`map_error` of what a `DepthNetwork` found, [B] each, by depth [B, T, h, w] of any size."""
-    return {name: map_error(_sized(value, depth), depth) for name, value in found.items()}
+def depth_terms(found: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Errors [B] by name of what a `DepthNetwork` found: `map_error`, and the lens's in its logarithm."""
+    depth = batch.depth.to(found["guess"].device)
+    terms = {n: map_error(_sized(value, depth), depth) for n, value in found.items() if n != "lens"}
+    if "lens" in found:
+        terms["lens"] = (found["lens"] - batch.focal.log().to(depth.device)).abs()
+    return terms
 
 
 def _sized(log_depth: Tensor, depth: Tensor) -> Tensor:
@@ -105,14 +114,19 @@ def uncertain(batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def validate_depth(network: DepthNetwork, clips: list[ClipBatch]) -> dict[str, float]:
-    """AbsRel, one scale a clip, of what the network finds by name, and that of a `constant` depth."""
+    """AbsRel, one scale a clip, by name of a map and of `constant` depth; of the lens the median error."""
     found: dict[str, list[float]] = {}
+    lens: list[Tensor] = []
     for batch in clips:
-        maps = network(batch.video, batch.aspect_ratio, focal_lengths(batch))
+        focal = focal_lengths(batch)
+        maps = network(batch.video, batch.aspect_ratio, focal)
+        if "lens" in maps:
+            lens.append((maps.pop("lens").exp() / focal - 1).abs())
         maps["constant"] = torch.zeros_like(batch.depth)
         for name, log_depth in maps.items():
             for z, truth in zip(_sized(log_depth, batch.depth).exp(), batch.depth):
                 known = torch.isfinite(truth)
                 ratio = z[known] / truth[known]
                 found.setdefault(name, []).append(float((ratio / ratio.median() - 1).abs().mean()))
-    return {f"absrel_{name}": float(torch.tensor(values).nanmean()) for name, values in found.items()}
+    figures = {f"absrel_{name}": float(torch.tensor(values).nanmean()) for name, values in found.items()}
+    return {**figures, "focal_err": float(torch.cat(lens).median())} if lens else figures

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.model import Queries
-from d4rt_ros.model.structure import USUAL_FOCAL
+from d4rt_ros.model.pyramid import USUAL_FOCAL
 from d4rt_ros.training.augment import CroppedClips, augment_colour, random_box
 from d4rt_ros.training.datasets import open_source
 from d4rt_ros.training.recipe import Recipe

@@ -19,7 +19,7 @@ from d4rt_ros.model import D4RT, Queries
 from d4rt_ros.model.checkpoints import load_model, save_weights
 from d4rt_ros.model.precision import select_precision
 from d4rt_ros.model.scene import resize
-from d4rt_ros.training.depth import DepthNetwork, depth_terms, settled, uncertain, validate_depth
+from d4rt_ros.training.depth import LENS_WEIGHT, DepthNetwork, depth_terms, settled, uncertain, validate_depth
 from d4rt_ros.training.feed import Batch, Batches
 from d4rt_ros.training.losses import d4rt_loss
 from d4rt_ros.training.optim import RunningMean, build_optimisers, rate, set_rate
@@ -45,8 +45,9 @@ class Trainer:
         pyramid, refiner = self.model.encoder.pyramid, self.model.refiner
         if refiner is not None and not recipe.depth:
             refiner.requires_grad_(False)
-        if pyramid is not None and recipe.structure:
-            pyramid.requires_grad_(False)
+        if pyramid is not None and not recipe.depth:  # queries do not teach the lens
+            pyramid.requires_grad_(not recipe.structure)
+            pyramid.lens.requires_grad_(False)
             pyramid.to_tokens.requires_grad_(True)
         # a processor that only emulates bfloat16 takes ten times as long with it
         fast = device.type != "cpu" or select_precision("auto", device) == torch.bfloat16
@@ -82,8 +83,11 @@ class Trainer:
     def _depth_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with self._autocast():
             found = self._forward(batch.video.to(self.device), batch.aspect_ratio, uncertain(batch))
-        terms = {n: term.mean() for n, term in depth_terms(found, batch.depth.to(self.device)).items()}
-        return terms[self.recipe.depth], {name: term.detach() for name, term in terms.items()}
+        terms = {name: term.mean() for name, term in depth_terms(found, batch).items()}
+        loss = terms[self.recipe.depth]
+        if "lens" in terms:
+            loss = loss + LENS_WEIGHT * terms["lens"]
+        return loss, {name: term.detach() for name, term in terms.items()}
 
     def _loss(self, batch: Batch, confidence_active: bool) -> tuple[Tensor, dict[str, Tensor]]:
         video, aspect = batch.video.to(self.device), batch.aspect_ratio.to(self.device)
