@@ -151,11 +151,11 @@ def test_a_token_is_told_of_its_own_frames() -> None:
     assert moved[1, :4, 3:].mean() > 4 * moved[1, 4:, :3].mean()  # most in the upper right
 
 
-def test_flow_is_read_to_neighbours_and_ends() -> None:
+def test_flow_is_read_to_neighbours() -> None:
     pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 64)
     paths = torch.zeros(1, 6, 16, 16, 6, 3)
     before = told(pyramid, video, paths).reshape(6 // 2, -1)
-    for there, slots in ((4, {1, 2}), (5, {0, 1, 2}), (0, {0, 1, 2}), (2, {0, 1})):
+    for there, slots in ((4, {1, 2}), (5, {2}), (0, {0}), (2, {0, 1})):
         changed = paths.clone()
         changed[..., there, 0] = 0.1
         moved = (told(pyramid, video, changed).reshape(3, -1) - before).abs().amax(-1) > 0

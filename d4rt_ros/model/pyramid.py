@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from d4rt_ros.model.flow import scaled
 
-FLOWS = 12  # numbers that a cell is told of flow: to the frame before, after, first and last
+FLOWS = 6  # numbers that a cell is told of flow: to the frame before and after
 USUAL_FOCAL = 0.71  # focal length of 70 degrees, in image widths
 _PARTS = 4  # of a frame, each way, that the lens is read from
 _CONTRAST, _FLAT = 0.15, 0.03  # standard deviation of grey that the network sees, and least that is stretched
@@ -166,7 +166,7 @@ def _flows(paths: Tensor, size: tuple[int, int]) -> Tensor:
     """What every cell of every frame is told of flow, as a map of `size`: [B * T, FLOWS, h, w]."""
     time = torch.arange(paths.shape[1], device=paths.device)
     last = paths.shape[1] - 1
-    there = torch.stack((time - 1, time + 1, 0 * time, 0 * time + last), dim=1).clamp(0, last)
+    there = torch.stack((time - 1, time + 1), dim=1).clamp(0, last)
     index = there[None, :, None, None, :, None].expand(len(paths), -1, *paths.shape[2:4], -1, 3)
     ways = paths[..., :3].gather(4, index).flatten(-2).flatten(0, 1).permute(0, 3, 1, 2)
     return F.adaptive_avg_pool2d(scaled(ways), size)
