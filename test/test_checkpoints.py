@@ -105,13 +105,13 @@ def test_first_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 
 def test_saved_weights_load_as_a_file_and_as_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("d4rt_ros.model.checkpoints.PART_BYTES", 100_000)
+    monkeypatch.setattr("d4rt_ros.model.checkpoints.PART_BYTES", 300_000)
     model = small_model()
     for name in ("a.safetensors", "parts"):
         save_weights(model, tmp_path / name, torch.float32, {"step": "3"})
         assert same_weights(load_model(tmp_path / name), model)
     assert len(list((tmp_path / "parts").iterdir())) > 1
-    assert all(part.stat().st_size < 200_000 for part in (tmp_path / "parts").iterdir())
+    assert all(part.stat().st_size < 400_000 for part in (tmp_path / "parts").iterdir())
 
 
 def test_convert_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

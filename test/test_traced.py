@@ -29,6 +29,8 @@ def plainly(encoded: Scene, count: int) -> tuple[dict[str, Tensor], dict[str, Te
         one = queries.apply(lambda x: x[None])
         images, paths = encoded.settled
         straight = encoded.model.answer(one, images, encoded.memory, paths)
+    for name in ("xyz", "displacement"):
+        straight[name] = straight[name] * torch.stack((*2 * [encoded._across[0]], torch.ones(())))
     return encoded.decode_raw(queries), {name: value[0] for name, value in straight.items()}
 
 

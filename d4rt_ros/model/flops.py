@@ -11,7 +11,7 @@ from d4rt_ros.model.config import ModelConfig
 from d4rt_ros.model.embedding import path_features
 from d4rt_ros.model.encoder import FLOW_CELLS
 from d4rt_ros.model.network import HEADS
-from d4rt_ros.model.pyramid import FLOWS
+from d4rt_ros.model.pyramid import FLOWS, JOINED, LENS_PARTS, LOOK
 
 
 def encode_flops(config: ModelConfig, frames: int | None = None) -> int:
@@ -49,7 +49,10 @@ def pyramid_flops(config: ModelConfig, frames: int | None = None) -> int:
     kernels += quarter * half / 4 + 9 * half**2 / 2 + 9 * half
     if config.flow:
         kernels += 9 * FLOWS * quarter / 16
-    return round(2 * pixels * kernels) + 2 * tokens * config.patch[0] * eighth * config.vit_width
+    lens = (
+        slots * config.patch[0] * 2 * JOINED * (LOOK * LENS_PARTS**2 + 2) + 2 * pixels // 64 * eighth * LOOK
+    )
+    return round(2 * pixels * kernels) + 2 * tokens * config.patch[0] * eighth * config.vit_width + lens
 
 
 def keys_values_flops(config: ModelConfig, frames: int | None = None) -> int:

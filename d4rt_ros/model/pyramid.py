@@ -18,7 +18,7 @@ from d4rt_ros.model.flow import scaled
 
 FLOWS = 6  # numbers that a cell is told of flow: to the frame before and after
 USUAL_FOCAL = 0.71  # focal length of 70 degrees, in image widths
-_PARTS = 4  # of a frame, each way, that the lens is read from
+LENS_PARTS, LOOK, JOINED = 4, 48, 96  # parts of a frame, each way, that the lens is read from; channels
 _CONTRAST, _FLAT = 0.15, 0.03  # standard deviation of grey that the network sees, and least that is stretched
 
 
@@ -146,16 +146,16 @@ class Lens(nn.Module):
     def __init__(self, width: int) -> None:
         """From `width` channels."""
         super().__init__()
-        self.look = Conv(width, 48, side=1)
-        self.join = nn.Linear(48 * _PARTS**2 + 1, 96)
-        self.out = nn.Linear(96, 1)
+        self.look = Conv(width, LOOK, side=1)
+        self.join = nn.Linear(LOOK * LENS_PARTS**2 + 1, JOINED)
+        self.out = nn.Linear(JOINED, 1)
 
     def forward(self, eighth: Tensor, aspect_ratio: Tensor) -> Tensor:
         """Logarithm [B] float32 of the length in image widths, of maps [B * T, C, h, w] and ratios [B].
 
         Every frame tells a length, and the window has the mean of their logarithms.
         """
-        parts = F.adaptive_avg_pool2d(self.look(eighth).relu_(), _PARTS).flatten(1)
+        parts = F.adaptive_avg_pool2d(self.look(eighth).relu_(), LENS_PARTS).flatten(1)
         batch = len(aspect_ratio)
         ratio = aspect_ratio.log().to(parts.dtype).repeat_interleave(len(parts) // batch)
         x = self.join(torch.cat((parts, ratio[:, None]), dim=1)).relu()
