@@ -49,9 +49,8 @@ def pyramid_flops(config: ModelConfig, frames: int | None = None) -> int:
     kernels += quarter * half / 4 + 9 * half**2 / 2 + 9 * half
     if config.flow:
         kernels += 9 * FLOWS * quarter / 16
-    lens = (
-        slots * config.patch[0] * 2 * JOINED * (LOOK * LENS_PARTS**2 + 2) + 2 * pixels // 64 * eighth * LOOK
-    )
+    lens = 2 * slots * config.patch[0] * JOINED * (LOOK * LENS_PARTS**2 + 2)
+    kernels += eighth * LOOK / 64
     return round(2 * pixels * kernels) + 2 * tokens * config.patch[0] * eighth * config.vit_width + lens
 
 
