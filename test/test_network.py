@@ -27,6 +27,11 @@ SMALL = ModelConfig(
 )
 
 
+def on_lens(scene: Scene, xyz: torch.Tensor) -> torch.Tensor:
+    """The network's own [..., 3] as the scene answers it: with the rays of its lens."""
+    return xyz * torch.stack((*2 * [scene._across[0]], torch.ones(())))
+
+
 def small_model(config: ModelConfig = SMALL) -> D4RT:
     torch.manual_seed(0)
     return D4RT(config).eval().requires_grad_(False)

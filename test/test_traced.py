@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from test_network import SMALL, small_model, some_queries
+from test_network import SMALL, on_lens, small_model, some_queries
 from torch import Tensor
 
 from d4rt_ros.model import D4RT, Scene, scene
@@ -30,7 +30,7 @@ def plainly(encoded: Scene, count: int) -> tuple[dict[str, Tensor], dict[str, Te
         images, paths = encoded.settled
         straight = encoded.model.answer(one, images, encoded.memory, paths)
     for name in ("xyz", "displacement"):
-        straight[name] = straight[name] * torch.stack((*2 * [encoded._across[0]], torch.ones(())))
+        straight[name] = on_lens(encoded, straight[name])
     return encoded.decode_raw(queries), {name: value[0] for name, value in straight.items()}
 
 

@@ -182,7 +182,7 @@ def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
     recipe = replace(
         recipe,
         steps=200,
-        # of half the width, so that it takes three minutes where a CPU has no bfloat16, too
+        # half as wide, for CPUs without bfloat16, where even so it takes four and a half minutes
         model=replace(recipe.model, vit_width=128, dec_width=128, refiner=0),
         feed=replace(recipe.feed, batch=3, chunk=3),
         optimiser=replace(recipe.optimiser, warmup=20, muon_lr=0.02),

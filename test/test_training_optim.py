@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from tiny_recipe import tiny
@@ -83,6 +84,20 @@ def test_steps_in_single_precision_are_torch_s() -> None:
     )
     assert float(there.norm()) > 1
     assert float((there - also).norm() / there.norm()) < 0.02  # bfloat16 has three digits
+
+
+@pytest.mark.parametrize("fast", [torch.bfloat16, torch.float32])
+def test_a_run_has_the_precision_that_its_processor_is_fast_at(
+    fast: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("d4rt_ros.training.trainer.select_precision", lambda name, device: fast)
+    recipe = recipe_from_dict(tiny(precision="bfloat16", optimiser={"kind": "muon"}))
+    run = Trainer(recipe, torch.device("cpu"))
+    assert run.precision == fast
+    assert (type(run.optimisers[0]) is torch.optim.Muon) == (fast == torch.bfloat16)
+    assert np.isfinite(run.take_step()["loss"])
+    told = Trainer(recipe_from_dict(tiny(precision="float32")), torch.device("cpu"))
+    assert told.precision == torch.float32
 
 
 def test_rate_warms_up_and_falls_as_a_cosine() -> None:

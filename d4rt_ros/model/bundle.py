@@ -16,7 +16,7 @@ Array = NDArray[Any]  # of float64, or of float32 throughout
 _STEPS, _MORE_STEPS = 6, 3  # of cameras, from nothing and from others
 _DEPTH_STEPS = 3
 _SHARP = 1.0  # deviations at which a residual counts for a quarter
-_WAY = 0.06  # units of depth that a camera is expected to go, where a turn would explain the views as well
+_WAY = 0.07  # units of depth that a camera is expected to go, where a turn would explain the views as well
 _DOUBT = 3.0  # median error in deviations at most by whose square that way is taken for shorter
 _IN_FRONT = 1e-2  # of a depth; nearer points, or behind the camera, say nothing
 _FAR = 5.0  # deviations at which something is surely not what it was taken for
@@ -44,6 +44,11 @@ class Cameras:
 
     rotation: Array
     shift: Array
+
+    @staticmethod
+    def at_rest(frames: int) -> Cameras:
+        """All at one place."""
+        return Cameras(np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3)))
 
     def between(self) -> tuple[Array, Array]:
         """[i, j] takes points of camera i to camera j: rotations [T, T, 3, 3], shifts [T, T, 3]."""
@@ -82,8 +87,7 @@ def adjust(
     """
     steps = _MORE_STEPS
     if cameras is None:
-        frames, steps = len(views.rays), _STEPS
-        cameras = Cameras(np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3)))
+        cameras, steps = Cameras.at_rest(len(views.rays)), _STEPS
     found = log_depth
     for _ in range(steps):
         step = _step(views, cameras, found, log_depth, deviation)

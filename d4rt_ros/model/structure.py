@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d4rt_ros.model.bundle import Array, Views, adjust, misfit, triangulate
+from d4rt_ros.model.bundle import Array, Cameras, Views, adjust, misfit, triangulate
 from d4rt_ros.model.refiner import HINTS
 
 CELLS = 32  # of a frame, each way, whose depth is looked at
@@ -27,7 +27,7 @@ _KNOWN = (
 _GUESSED, _FREE = 0.3, 1.0  # the same in itself, and if next to nothing were known of it
 _EVEN = 2.0  # one over the misfit, in deviations, of a window whose views are as good as expected
 _LOST = 2.2  # misfit, in deviations, of views that are not of one world that stands still
-_HOPELESS = 3.5  # the same where they do not even tell how the camera moved
+_TOLD = 0.25  # share of a resting camera's misfit that is left where these still tell how it moved
 _CLEAR = 2.0  # of log depth: as much as hints tell
 _OFF_AXIS = 0.1  # image widths; rays closer to the axis say little about the lens
 
@@ -77,12 +77,12 @@ def find_structure(paths: Tensor, log_depth: Tensor, aspect: float, focal: float
         lost = max(lost, left)
         blur = max(1.0, _EVEN * left) ** 2
         depths = triangulate(some, cameras, guessed, _GUESSED, blur).log_depth
-    if cameras is None or lost > _HOPELESS:
-        return nothing
+    assert cameras is not None
     poses = cameras.poses()
     poses[:, :3, 3] *= np.exp(mean)
     if lost > _LOST:
-        return replace(nothing, poses=poses)
+        told = lost < _TOLD * misfit(some, Cameras.at_rest(len(guess)), guessed)
+        return replace(nothing, poses=poses) if told else nothing
     change = triangulate(views, cameras, expected, _GUESSED, blur).log_depth - expected
     free = triangulate(views, cameras, expected, _FREE, blur)
     hints = np.stack(
