@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from d4rt_ros.model.bundle import Cameras, Views, adjust, misfit, rotations, triangulate
+from d4rt_ros.model.bundle import Cameras, Views, adjust, misfit, rotations, triangulate, unexplained
 
 FRAMES, POINTS = 6, 48
 
@@ -43,6 +43,15 @@ def test_a_rotation_by_a_vector() -> None:
     vectors = np.random.default_rng(0).normal(0, 1, (20, 3))
     vectors[0] = 0
     np.testing.assert_allclose(rotations(vectors), Rotation.from_rotvec(vectors).as_matrix(), atol=1e-12)
+
+
+def test_what_is_unexplained_of_right_and_of_wrong_cameras() -> None:
+    world = World(0)
+    assert unexplained(world.views, world.cameras, world.log_depth, 0.3) < 1e-3
+    assert unexplained(world.views, Cameras.at_rest(FRAMES), world.log_depth, 0.01) > 0.8
+    longer = world.views.through(1.3)
+    np.testing.assert_allclose(longer.seen, world.views.seen / 1.3)
+    assert 0.05 < unexplained(longer, world.cameras, world.log_depth, 0.3) < 1.0
 
 
 def test_true_depths_give_the_true_cameras() -> None:

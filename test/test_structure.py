@@ -62,7 +62,7 @@ def pixels(depth: np.ndarray, size: int) -> torch.Tensor:
 
 
 def found_in(frames: torch.Tensor, guess: torch.Tensor, focal: float = FOCAL) -> Structure:
-    return find_structure(fine_paths(frames, CELLS)[0], guess, WIDTH / HEIGHT, focal)
+    return find_structure(frames, fine_paths(frames, CELLS)[0], guess, WIDTH / HEIGHT, focal)
 
 
 def error(log_depth: torch.Tensor, truth: np.ndarray) -> float:
@@ -85,6 +85,20 @@ def test_a_guess_that_errs_in_each_frame_otherwise_becomes_two_walls() -> None:
     assert np.degrees(turn.magnitude()).max() < 1.2
     way, goal = found.poses[-1, :3, 3], poses[-1, :3, 3]
     assert way @ goal / np.linalg.norm(way) / np.linalg.norm(goal) > 0.95
+
+
+def test_views_say_which_lens_they_went_through() -> None:
+    """Where depth is known to tell turns from ways; a lens that is known stays as it is."""
+    frames, depth, _ = walls(0.05, 2.0)
+    guess, paths = pixels(depth, 64)[..., 2].log(), fine_paths(frames, CELLS)[0]
+    for off in (0.8, 1.25):
+        expected = off * FOCAL
+        found = find_structure(frames, paths, guess, WIDTH / HEIGHT, expected, known=False).focal
+        assert abs(np.log(found / FOCAL)) < 0.6 * abs(np.log(off))
+        assert find_structure(frames, paths, guess, WIDTH / HEIGHT, expected).focal == expected
+    at_rest = walls(0.0, 0.0)[0]
+    found = find_structure(at_rest, fine_paths(at_rest, CELLS)[0], guess, WIDTH / HEIGHT, 0.9, known=False)
+    assert found.focal == pytest.approx(0.9, rel=0.05), "nothing moves, so nothing is said of it"
 
 
 def test_a_right_guess_stays_right_and_gives_the_scale() -> None:
@@ -202,7 +216,7 @@ def test_answers_keep_to_a_lens() -> None:
     u, v = pixel_grid(6, 6, torch.device("cpu"))
     time = torch.tensor([0, 3, 7])[:, None]
     queries = Queries.make(u, v, time, time, time).apply(lambda x: x.reshape(-1))
-    own = model.encode(frames[0]).focal
+    own = model.encode(frames[0]).lens
     assert own is not None
     for focal in (None, 0.5, 1.1):
         scene, batch = (model.encode(video) for video in (frames[0], frames))

@@ -37,6 +37,12 @@ class Views:
     seen: Array
     deviation: Array
 
+    def through(self, focal: float) -> Views:
+        """The same image seen through a lens so many times as long."""
+        rays = self.rays.copy()
+        rays[..., :2] /= focal
+        return Views(rays, self.seen / focal, self.deviation / focal)
+
 
 @dataclass(frozen=True)
 class Cameras:
@@ -106,6 +112,14 @@ def misfit(views: Views, cameras: Cameras, log_depth: Array) -> float:
     """How far points of log depths [T, M] are seen from where they should be: median, in their deviations."""
     error = _errors(views, cameras, log_depth)[0]
     return _middle(np.hypot(error[..., 0], error[..., 1]) / views.deviation, views)
+
+
+def unexplained(views: Views, cameras: Cameras, log_depth: Array, deviation: float) -> float:
+    """Share of the views, 0 to 1, that log depths [T, M], expected with `deviation`, leave unexplained."""
+    found = triangulate(views, cameras, log_depth, deviation, 1.0).log_depth
+    error = _errors(views, cameras, found)[0]
+    ratio = (np.hypot(error[..., 0], error[..., 1]) / views.deviation)[np.isfinite(views.deviation)]
+    return float((ratio**2 / (1.0 + ratio**2)).mean()) if len(ratio) else 1.0
 
 
 def triangulate(

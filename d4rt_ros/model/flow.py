@@ -52,12 +52,7 @@ def fine_paths(frames: Tensor, cells: int) -> Tensor:
     Every frame is also compared with those further on, beginning where the steps between lead, so that errors
     do not add up. Takes fifteen times as long. Returns [1, T, cells, cells, T, 3] on the CPU.
     """
-    images = frames.permute(0, 2, 3, 1).cpu().numpy()
-    share = min(1.0, _FINE / max(images.shape[1:3]))
-    height, width = (max(_LEAST, round(share * n)) for n in images.shape[1:3])
-    grey = over_cores(
-        lambda image: cv2.cvtColor(_resized(image, (height, width)), cv2.COLOR_RGB2GRAY), images
-    )
+    grey = fine_grey(frames)
     steps = _flows(grey, _starts(grey))
     paths = _paths([steps], (cells, cells))
     ways = paths[0, ..., :2].permute(0, 3, 4, 1, 2)  # a view: [i, j, 2, cells, cells]
@@ -67,6 +62,16 @@ def fine_paths(frames: Tensor, cells: int) -> Tensor:
     earlier, later = torch.triu_indices(len(grey), len(grey), 2)
     ways[later, earlier] = _undone(ways[earlier, later])
     return paths
+
+
+def fine_grey(frames: Tensor) -> list[np.ndarray]:
+    """Frames [T, 3, H, W] uint8 as the grey images [h, w] uint8 that `fine_paths` compares."""
+    images = frames.permute(0, 2, 3, 1).cpu().numpy()
+    share = min(1.0, _FINE / max(images.shape[1:3]))
+    height, width = (max(_LEAST, round(share * n)) for n in images.shape[1:3])
+    return list(
+        over_cores(lambda image: cv2.cvtColor(_resized(image, (height, width)), cv2.COLOR_RGB2GRAY), images)
+    )
 
 
 def _ahead(grey: Sequence[np.ndarray], steps: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -39,8 +39,8 @@ class Scene:
     patches are cut from, [B, T, h, w, C] (see `QueryEmbedding.patches`). memory: keys and values
     [B, heads, tokens, d] of every decoder block. paths: where optical flow leads, if the
     network wants it. aspect_ratio: width / height of the original image, [B]. focal: of the lens, in image
-    widths, [B], that answers keep to: what the encoder finds, if the network has that part, or what is known
-    (see `with_focal`). Index a batch (`scene[b]`) to get the scene of one window.
+    widths, [B]: what the encoder tells, if the network has that part, or what is known (see `with_focal`).
+    Index a batch (`scene[b]`) to get the scene of one window.
     """
 
     model: D4RT
@@ -51,6 +51,7 @@ class Scene:
     paths: Tensor | None
     aspect_ratio: Tensor
     focal: Tensor | None = None
+    focal_known: bool = False
 
     @staticmethod
     @torch.inference_mode()
@@ -171,7 +172,9 @@ class Scene:
 
     def with_focal(self, focal: float) -> Scene:
         """The scene of a camera with a lens of known focal length, in image widths. Ask it before others."""
-        return replace(self, focal=self.aspect_ratio.new_full(self.aspect_ratio.shape, focal))
+        return replace(
+            self, focal=self.aspect_ratio.new_full(self.aspect_ratio.shape, focal), focal_known=True
+        )
 
     @cached_property
     def solved_poses(self) -> np.ndarray | None:
@@ -199,7 +202,8 @@ class Scene:
         if self._fine_paths is None or self.focal is None:
             return None
         aspect, focal = float(self.aspect_ratio), float(self.focal)
-        found = find_structure(self._fine_paths[0], self.images[0, ..., 3], aspect, focal)
+        guess = self.images[0, ..., 3]
+        found = find_structure(self.frames, self._fine_paths[0], guess, aspect, focal, self.focal_known)
         change = self.model.refine(self.images, found.hints[None].to(self.device))[0].cpu()
         return replace(found, log_depth=found.log_depth + change)
 
@@ -219,13 +223,25 @@ class Scene:
         return xyz.reshape(-1, _LENS_GRID, _LENS_GRID, 3)
 
     @cached_property
+    def lens(self) -> Tensor | None:
+        """The focal length that answers keep to, in image widths, [B]: `focal`, and what is seen says of it.
+
+        None for a network that keeps to none.
+        """
+        if self.focal is None or self.focal_known:
+            return self.focal
+        if self.batched:
+            return torch.stack([self[index].lens for index in range(len(self))]).flatten()  # type: ignore[misc]
+        return self.focal if self._structure is None else torch.full_like(self.focal, self._structure.focal)
+
+    @cached_property
     def _across(self) -> Tensor:
         """By how much answers lie further from the axis than the network says, [B], for rays of the lens."""
         if self.batched:
             return torch.cat([self[index]._across for index in range(len(self))])
-        assert self.focal is not None
+        assert self.lens is not None
         own = lens_focal(self._seen.double().cpu().numpy(), float(self.aspect_ratio))
-        return torch.ones_like(self.focal) if own is None else own / self.focal
+        return torch.ones_like(self.lens) if own is None else own / self.lens
 
     @cached_property
     def settled(self) -> tuple[Tensor, Tensor | None]:

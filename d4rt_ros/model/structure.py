@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from d4rt_ros.model.bundle import Array, Cameras, Views, adjust, misfit, triangulate
+from d4rt_ros.model.bundle import Array, Cameras, Views, adjust, misfit, triangulate, unexplained
+from d4rt_ros.model.doubt import doubts
+from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.refiner import HINTS
 
 CELLS = 32  # of a frame, each way, whose depth is looked at
 _EVERY = 4  # cells, each way, of which one helps to place cameras
-_LEAST, _OF_WAY = 0.001, 0.05  # deviation of flow, in image widths: at least, and of the way that it leads
+_LEAST, _OF_WAY = 5e-4, 0.02  # deviation of flow, in image widths: at least, and of the way that it leads
 _KNOWN = (
     0.02,
     0.2,
@@ -28,7 +30,12 @@ _GUESSED, _FREE = 0.3, 1.0  # the same in itself, and if next to nothing were kn
 _EVEN = 2.0  # one over the misfit, in deviations, of a window whose views are as good as expected
 _LOST = 2.2  # misfit, in deviations, of views that are not of one world that stands still
 _TOLD = 0.25  # share of a resting camera's misfit that is left where these still tell how it moved
+_SEEN = 0.1  # share of views without which a window shows nothing twice
 _CLEAR = 2.0  # of log depth: as much as hints tell
+_EXPECTED = 0.2  # deviation of the logarithm of a lens's length that the encoder tells
+_REACH, _TRIED = 0.4, 5  # how far from it others are tried, in its logarithm, and how many
+_TELLING = 10.0  # by how much a length is likelier that leaves half of the views unexplained: 2 to this power
+_SURE = 0.02  # share that is left unexplained with any lens
 _OFF_AXIS = 0.1  # image widths; rays closer to the axis say little about the lens
 
 
@@ -41,35 +48,46 @@ class Structure:
         hints: [T, HINTS, CELLS, CELLS] float32 on the CPU, for `Refiner`.
         poses: [T, 4, 4] float64, where cameras are in camera 0, in the scale of `log_depth`; None where the
             window does not say.
+        focal: length of the lens in image widths: as given, or nearer to what the views say.
     """
 
     log_depth: Tensor
     hints: Tensor
     poses: Array | None
+    focal: float
 
 
-def find_structure(paths: Tensor, log_depth: Tensor, aspect: float, focal: float) -> Structure:
+def find_structure(
+    frames: Tensor, paths: Tensor, log_depth: Tensor, aspect: float, focal: float, known: bool = True
+) -> Structure:
     """Look at where the parts of a window's frames are seen in all of them.
 
     Args:
-        paths: [T, CELLS, CELLS, T, 3] of `fine_paths`.
+        frames: [T, 3, H, W] uint8.
+        paths: [T, CELLS, CELLS, T, 3] of `fine_paths` of these frames.
         log_depth: [T, h, w] float32, a guess.
         aspect: width / height of the original image.
         focal: length of the lens in image widths.
+        known: the length is known; otherwise it is a guess, too.
     """
     guess = log_depth.cpu()
-    views = _views(paths.cpu().numpy(), focal, aspect)
+    views = _views(paths.cpu().numpy(), doubts(frames, paths).numpy(), aspect)
     cells = F.adaptive_avg_pool2d(guess[None], CELLS)[0].numpy()
     mean = float(cells.mean())
     expected = (cells - cells.mean()).reshape(len(cells), -1)
     chosen = _chosen()
     some = Views(*(part[:, chosen].astype(float) for part in (views.rays, views.seen, views.deviation)))
     guessed = depths = expected[:, chosen].astype(float)
-    nothing = Structure(guess, torch.zeros(len(guess), HINTS, CELLS, CELLS), None)
+    nothing = Structure(guess, torch.zeros(len(guess), HINTS, CELLS, CELLS), None, focal)
     nothing.hints[:, -1] = torch.from_numpy(cells - cells.mean()).clamp(-_CLEAR, _CLEAR)
+    if np.isfinite(views.deviation).mean() < _SEEN:
+        return nothing
+    if not known:
+        focal = _likely_focal(some, guessed, focal)
+    views, some = views.through(focal), some.through(focal)
     cameras, blur, lost = None, 1.0, 0.0
-    for known in _KNOWN:  # depths that views have told place cameras better
-        cameras = adjust(some, depths, known, cameras)
+    for sure in _KNOWN:  # depths that views have told place cameras better
+        cameras = adjust(some, depths, sure, cameras)
         if cameras is None:
             return nothing
         # What moves in the world, or is followed badly, fits nowhere: then views are believed less, or not.
@@ -82,7 +100,7 @@ def find_structure(paths: Tensor, log_depth: Tensor, aspect: float, focal: float
     poses[:, :3, 3] *= np.exp(mean)
     if lost > _LOST:
         told = lost < _TOLD * misfit(some, Cameras.at_rest(len(guess)), guessed)
-        return replace(nothing, poses=poses) if told else nothing
+        return replace(nothing, poses=poses, focal=focal) if told else nothing
     change = triangulate(views, cameras, expected, _GUESSED, blur).log_depth - expected
     free = triangulate(views, cameras, expected, _FREE, blur)
     hints = np.stack(
@@ -97,17 +115,43 @@ def find_structure(paths: Tensor, log_depth: Tensor, aspect: float, focal: float
     )
     maps = torch.from_numpy(hints.reshape(len(guess), HINTS, CELLS, CELLS)).float()
     change = F.interpolate(maps[None, :, 0], guess.shape[-2:], mode="bilinear", align_corners=False)[0]
-    return Structure(guess + change, maps, poses)
+    return Structure(guess + change, maps, poses, focal)
 
 
-def _views(paths: Array, focal: float, aspect: float) -> Views:
-    """All cells of all frames and where `paths` [T, h, w, T, 3] lead."""
+def _likely_focal(views: Views, log_depth: Array, focal: float) -> float:
+    """The length of the lens, near an expected one, with which `views` of a lens of 1 fit log depths best.
+
+    Depth that is guessed by looks says how far parallax may go, and so tells turns from ways.
+    """
+
+    def cost(step: float) -> float:
+        """Up to a constant, minus the logarithm of the probability of a length, `step` from the expected."""
+        seen = views.through(focal * float(np.exp(step)))
+        cameras = adjust(seen, log_depth, _KNOWN[0])
+        left = 1.0 if cameras is None else unexplained(seen, cameras, log_depth, _GUESSED)
+        return float(_TELLING * np.log(left + _SURE) + 0.5 * (step / _EXPECTED) ** 2)
+
+    steps = np.linspace(-_REACH, _REACH, _TRIED)
+    costs = np.array(list(over_cores(cost, steps)))
+    best = int(np.clip(costs.argmin(), 1, _TRIED - 2))
+    before, least, after = costs[best - 1 : best + 2]  # the minimum of a parabola
+    bend = before + after - 2 * least
+    off = 0.5 * (before - after) / bend if bend > 0 else 0.0
+    return focal * float(np.exp(steps[best] + np.clip(off, -1, 1) * (steps[1] - steps[0])))
+
+
+def _views(paths: Array, doubt: Array, aspect: float) -> Views:
+    """All cells of all frames and where `paths` [T, h, w, T, 3] lead, to deviations of [T, h, w, T].
+
+    As a lens of a length of one image width sees them.
+    """
     frames, cells = paths.shape[:2]
     grid = ((np.arange(cells) + 0.5) / cells - 0.5).astype(paths.dtype)
     start = np.stack(np.meshgrid(grid, grid), -1)[:, :, None]
-    lens = np.array((1.0, 1.0 / aspect), paths.dtype) / paths.dtype.type(focal)
+    lens = np.array((1.0, 1.0 / aspect), paths.dtype)
     ends = start + paths[..., :2]
-    deviation = (_LEAST + _OF_WAY * np.hypot(paths[..., 0], paths[..., 1]) + paths[..., 2]) / focal
+    deviation = _LEAST + _OF_WAY * np.hypot(paths[..., 0], paths[..., 1]) + paths[..., 2]
+    deviation = np.hypot(deviation, doubt)
     deviation[(np.abs(ends) >= 0.5).any(-1)] = np.inf
     own = np.arange(frames)
     deviation[own, :, :, own] = np.inf

@@ -84,7 +84,9 @@ def _structures(
 
     def find(row: int) -> tuple[Tensor, Tensor, Tensor]:
         paths = fine_paths(video[row], CELLS)[0]
-        found = find_structure(paths, guess[row].float(), float(aspect_ratio[row]), float(focal[row]))
+        found = find_structure(
+            video[row], paths, guess[row].float(), float(aspect_ratio[row]), float(focal[row])
+        )
         return found.hints, found.log_depth, paths
 
     hints, log_depth, paths = (
