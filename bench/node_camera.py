@@ -14,6 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from d4rt_ros import conversions
+from d4rt_ros.model.allocator import keep_freed_memory
 from d4rt_ros.node.messages import RclpyMessages
 from d4rt_ros.node.wire import image_bytes
 
@@ -24,6 +25,7 @@ def main() -> None:
     """Publish as soon as somebody listens."""
     rate = float(sys.argv[1])
     ended = threading.Event()
+    keep_freed_memory()  # a driver in C++ has its memory at hand, too
     rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -101,8 +101,8 @@ def pixels_to_uv(u: Any, v: Any, image_size: tuple[int, int]) -> np.ndarray:
     uv[0], uv[1] = u, v
     extent = np.array(image_size[::-1], np.float32)[:, None]
     uv += np.float32(0.5)
-    inside = (uv >= 0.0) & (uv <= extent)  # False for NaN
-    if not inside.all():
+    if uv.size and not (uv.min() >= 0.0 and (uv.max(1) <= extent[:, 0]).all()):  # also for NaN
+        inside = (uv >= 0.0) & (uv <= extent)
         axis = int(np.argmin(inside.all(axis=1)))
         first = int(np.argmin(inside[axis]))
         raise ValueError(

@@ -31,12 +31,18 @@ def _packed(rgb: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _fields(types: Any, names: tuple[str, ...], kinds: tuple[int, ...]) -> tuple[Any, ...]:
-    """Descriptions of a cloud's columns, 4 bytes each; every cloud of the kind has the same."""
-    return tuple(
+def _layout(
+    types: Any, names: tuple[str, ...], kinds: tuple[int, ...]
+) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """Descriptions of a cloud's columns, 4 bytes each, and which goes where, as OpenCV wants to be told.
+
+    Every cloud of the kind has the same.
+    """
+    fields = tuple(
         types.make("sensor_msgs/msg/PointField", name=name, offset=4 * index, datatype=kind, count=1)
         for index, (name, kind) in enumerate(zip(names, kinds, strict=True))
     )
+    return fields, tuple(np.repeat(np.arange(len(names)), 2).tolist())
 
 
 def point_cloud(
@@ -63,7 +69,7 @@ def point_cloud(
     for name, values in given.items():
         if len(values) != count:
             raise ValueError(f"column {name} has {len(values)} rows, xyz has {count}")
-        integer = np.issubdtype(values.dtype, np.integer) and name != "rgb"
+        integer = values.dtype.kind in "iu" and name != "rgb"
         parts = [name] if values.ndim == 1 or name == "rgb" else name.split("_")
         names += parts
         kinds += [_UINT32 if integer else _FLOAT32] * len(parts)
@@ -71,22 +77,23 @@ def point_cloud(
             _packed(values) if name == "rgb" else _words(values, np.uint32 if integer else np.float32)
         )
     step = 4 * len(names)
+    fields, places = _layout(cast(Any, types), tuple(names), tuple(kinds))
     data = types.buffer(step * count)
     if count:
         # One pass over the memory; numpy would need one for every column.
         table = np.frombuffer(memoryview(data), np.int32).reshape(1, count, len(names))
-        cv2.mixChannels(sources, [table], np.repeat(np.arange(len(names)), 2).tolist())
+        cv2.mixChannels(sources, [table], places)
     return types.make(
         "sensor_msgs/msg/PointCloud2",
         header=header(types, stamp, frame_id),
         height=1,
         width=count,
-        fields=list(_fields(cast(Any, types), tuple(names), tuple(kinds))),
+        fields=list(fields),
         is_bigendian=False,
         point_step=step,
         row_step=step * count,
         data=data,
-        is_dense=bool(np.isfinite(xyz).all()),
+        is_dense=bool(np.isfinite(xyz.sum()) or np.isfinite(xyz).all()),  # a sum is finite only if all is
     )
 
 

@@ -121,8 +121,9 @@ def find_pixels(
         seen = np.asarray(((uv >= 0) & (uv <= 1)).all(axis=-1))  # False for NaN
         if not seen.all():
             uv = np.where(seen[:, None], uv, 0.5)
-    values = torch.from_numpy(np.ascontiguousarray(uv.T, np.float32)).to(scene_of(result).device)
-    return values[0], values[1], seen
+    device = scene_of(result).device
+    columns = np.ascontiguousarray(uv.T, np.float32)
+    return torch.from_numpy(columns[0]).to(device), torch.from_numpy(columns[1]).to(device), seen
 
 
 def scene_of(result: WindowResult) -> SceneLike:
