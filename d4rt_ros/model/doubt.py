@@ -50,8 +50,9 @@ def _of_frame(own: int, images: list[np.ndarray], ways: np.ndarray) -> np.ndarra
     for other in range(len(images)):
         if other == own:
             continue
-        way = cv2.resize(np.ascontiguousarray(ways[:, :, other]), image.shape[::-1]) * size
-        x, y = np.moveaxis(centres + way, -1, 0)
+        ends = cv2.resize(ways[:, :, other] * size, image.shape[::-1])
+        ends += centres
+        x, y = cv2.split(ends)
         moved = cv2.remap(images[other], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         left[:, :, other] = _spread(moved - image, cells)
     doubt = _TIMES * np.maximum(left, _CODED) / np.sqrt(_held(image, cells))[..., None] / size[0]
@@ -62,7 +63,7 @@ def _of_frame(own: int, images: list[np.ndarray], ways: np.ndarray) -> np.ndarra
 def _spread(image: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
     """Root mean square [cells, cells] of patches, changes over a wider neighbourhood left out."""
     image = image - cv2.blur(image, (_LIGHT, _LIGHT))
-    return _cells(np.sqrt(cv2.blur(image * image, (_PATCH, _PATCH))), cells)
+    return np.sqrt(_cells(cv2.sqrBoxFilter(image, -1, (_PATCH, _PATCH)), cells))
 
 
 def _held(image: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
