@@ -33,7 +33,7 @@ _TOLD = 0.25  # share of a resting camera's misfit that is left where these stil
 _SEEN = 0.1  # share of views without which a window shows nothing twice
 _CLEAR = 2.0  # of log depth: as much as hints tell
 _EXPECTED = 0.2  # deviation of the logarithm of a lens's length that the encoder tells
-_REACH, _TRIED = 0.3, 3  # how far from it others are tried, in its logarithm, and how many
+_REACH = 0.3  # how far from it others are tried, in its logarithm
 _TELLING = 10.0  # by how much a length is likelier that leaves half of the views unexplained: 2 to this power
 _SURE = 0.02  # share that is left unexplained with any lens
 _OFF_AXIS = 0.1  # image widths; rays closer to the axis say little about the lens
@@ -131,13 +131,14 @@ def _likely_focal(views: Views, log_depth: Array, focal: float) -> float:
         left = 1.0 if cameras is None else unexplained(seen, cameras, log_depth, _GUESSED)
         return float(_TELLING * np.log(left + _SURE) + 0.5 * (step / _EXPECTED) ** 2)
 
-    steps = np.linspace(-_REACH, _REACH, _TRIED)
-    costs = np.array(list(over_cores(cost, steps)))
-    best = int(np.clip(costs.argmin(), 1, _TRIED - 2))
-    before, least, after = costs[best - 1 : best + 2]  # the minimum of a parabola
-    bend = before + after - 2 * least
-    off = 0.5 * (before - after) / bend if bend > 0 else 0.0
-    return focal * float(np.exp(steps[best] + np.clip(off, -1, 1) * (steps[1] - steps[0])))
+    steps = (-_REACH, 0.0, _REACH)
+    before, here, after = costs = list(over_cores(cost, steps))
+    bend = before + after - 2 * here
+    if bend > 0:  # the minimum of a parabola
+        step = float(np.clip(0.5 * (before - after) / bend, -1, 1)) * _REACH
+    else:
+        step = steps[int(np.argmin(costs))]
+    return focal * float(np.exp(step))
 
 
 def _views(paths: Array, doubt: Array, aspect: float) -> Views:
