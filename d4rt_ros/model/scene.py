@@ -39,8 +39,8 @@ class Scene:
     patches are cut from, [B, T, h, w, C] (see `QueryEmbedding.patches`). memory: keys and values
     [B, heads, tokens, d] of every decoder block. paths: where optical flow leads, if the
     network wants it. aspect_ratio: width / height of the original image, [B]. focal: of the lens, in image
-    widths, [B]: what the encoder tells, if the network has that part, or what is known (see `with_focal`).
-    Index a batch (`scene[b]`) to get the scene of one window.
+    widths, [B]: what the encoder tells, if the network has that part, or what is known (see `with_focal`), in
+    which case focal_known is True. Index a batch (`scene[b]`) to get the scene of one window.
     """
 
     model: D4RT
