@@ -80,6 +80,21 @@ def test_wrong_depths_and_lost_points_turn_cameras_little(seed: int) -> None:
     assert world.degrees_off(found) < 0.3
 
 
+def test_a_frame_that_shows_nothing_turns_as_those_round_it() -> None:
+    """And a jolt that views do see stays one."""
+    turn = rotations(np.outer(np.arange(FRAMES), [0.0, 0.06, 0.0]))
+    turn[4] = rotations(np.array([[0.05, 0.24, 0.0]]))
+    log_depth = np.random.default_rng(3).uniform(-0.7, 0.7, (FRAMES, POINTS))
+    cameras = Cameras(turn, np.zeros((FRAMES, 3)))
+    views = seen_by(cameras, np.exp(log_depth), 3)
+    views.deviation[2], views.deviation[:, :, 2] = np.inf, np.inf
+    found = adjust(views, log_depth, 0.03)
+    assert found is not None
+    off = Rotation.from_matrix(found.rotation @ np.swapaxes(turn, 1, 2)).magnitude()
+    assert np.degrees(off[[0, 1, 3, 4, 5]]).max() < 0.02
+    assert np.degrees(off[2]) < 2.0, "it would stand still otherwise, 7 degrees off"
+
+
 def test_a_misfit_is_in_deviations() -> None:
     world, r = World(4), np.random.default_rng(4)
     world.views.seen[:] += r.normal(0, 3e-3, world.views.seen.shape)  # three times what is expected

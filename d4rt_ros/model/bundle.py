@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 Array = NDArray[Any]  # of float64, or of float32 throughout
 
@@ -17,7 +18,8 @@ _STEPS, _MORE_STEPS = 6, 3  # of cameras, from nothing and from others
 _DEPTH_STEPS = 3
 _SHARP = 1.0  # deviations at which a residual counts for a quarter
 _WAY = 0.07  # units of depth that a camera is expected to go, where a turn would explain the views as well
-_DOUBT = 3.0  # median error in deviations at most by whose square that way is taken for shorter
+_STEADY = 0.006  # rad by which its turn from frame to frame is expected to change, where views fit badly
+_DOUBT = 3.0  # median error in deviations at most by whose square both are taken for less
 _IN_FRONT = 1e-2  # of a depth; nearer points, or behind the camera, say nothing
 _FAR = 5.0  # deviations at which something is surely not what it was taken for
 _DONE = 1e-4  # rad and units of depth
@@ -206,9 +208,14 @@ def _step(
     coupling[own, :, own] += np.einsum("ijab,imjb->ima", back, mixed)
     point = (weight[..., None] * deeper**2).sum((2, 3)) + deviation**-2
     pull = (weight[..., None] * deeper * error).sum((2, 3)) + (log_depth - expected) * deviation**-2
-    still = (min(max(1.0, left), _DOUBT) ** 2 / _WAY) ** 2  # what moves in the world is best fit by going far
+    doubt = min(max(1.0, left), _DOUBT) ** 2
+    still = (doubt / _WAY) ** 2  # what moves in the world is best fit by going far
     total[own, :3, own, :3] += still * np.eye(3)
     gradient[:, :3] += still * cameras.shift
+    steady = ((doubt - 1.0) / _STEADY) ** 2 + 1.0
+    slope_of_turns, bend_of_turns = _steadiness(cameras)
+    total[:, 3:, :, 3:] += steady * np.einsum("ij,ab->iajb", bend_of_turns, np.eye(3))
+    gradient[:, 3:] += steady * slope_of_turns
     # Depths out, the first camera stays.
     full = coupling.reshape(frames * count, frames * 6)
     share = full / point.reshape(-1, 1)
@@ -220,6 +227,14 @@ def _step(
     motion[6:] = -np.linalg.lstsq(system, right, rcond=1e-12)[0]
     deeper_by = -(pull.reshape(-1) + full @ motion) / point.reshape(-1)
     return motion.reshape(frames, 6), np.clip(deeper_by, -1.0, 1.0).reshape(frames, count)
+
+
+def _steadiness(cameras: Cameras) -> tuple[Array, Array]:
+    """Half the squared changes of turning between steps: gradient [T, 3] and curvature [T, T] by turns."""
+    step = cameras.rotation[1:] @ np.swapaxes(cameras.rotation[:-1], 1, 2)
+    change = np.diff(Rotation.from_matrix(step).as_rotvec(), axis=0)
+    second = np.diff(np.eye(len(cameras.rotation)), n=2, axis=0)
+    return second.T @ change, second.T @ second
 
 
 def _weights(error: Array, deviation: Array, sharp: float) -> Array:
