@@ -109,3 +109,13 @@ def test_a_change_of_light_is_no_doubt() -> None:
     brighter[1] = (brighter[1].float() + 25).clamp(max=255).to(torch.uint8)
     plain, changed = (off_diagonal(doubts(video, paths).numpy()) for video in (frames, brighter))
     assert np.median(changed) == pytest.approx(np.median(plain), rel=0.15)
+
+
+def test_sums_that_cancel_are_no_trouble() -> None:
+    """Where one half is burnt out beside the strongest contrast, running sums end a little below nothing."""
+    for seed, edge in enumerate((30, 51, 72, 90)):
+        frames = sliding(np.full((SIZE, SIZE), 120.0, np.float32), 30.0, seed)
+        frames[:, :, :, edge:] = 255
+        told = doubts(frames, fine_paths(frames, CELLS)[0])
+        assert not bool(torch.isnan(told).any())
+        assert bool(torch.isinf(told[0, :, -4:, 1:]).all()), "nothing is seen in what is burnt out"

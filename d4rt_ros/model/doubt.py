@@ -55,7 +55,8 @@ def _of_frame(own: int, images: list[np.ndarray], ways: np.ndarray) -> np.ndarra
         x, y = cv2.split(ends)
         moved = cv2.remap(images[other], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         left[:, :, other] = _spread(moved - image, cells)
-    doubt = _TIMES * np.maximum(left, _CODED) / np.sqrt(_held(image, cells))[..., None] / size[0]
+    left = np.maximum(left, _CODED)
+    doubt = _TIMES * left / np.sqrt(_held(image, cells))[..., None] / size[0]
     doubt[left > _spread(image, cells)[..., None]] = np.inf
     return doubt
 
@@ -63,7 +64,8 @@ def _of_frame(own: int, images: list[np.ndarray], ways: np.ndarray) -> np.ndarra
 def _spread(image: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
     """Root mean square [cells, cells] of patches, changes over a wider neighbourhood left out."""
     image = image - cv2.blur(image, (_LIGHT, _LIGHT))
-    return np.sqrt(_cells(cv2.sqrBoxFilter(image, -1, (_PATCH, _PATCH)), cells))
+    squares = cv2.sqrBoxFilter(image, -1, (_PATCH, _PATCH))  # of running sums, which may end below nothing
+    return np.asarray(np.sqrt(np.maximum(_cells(squares, cells), 0)))
 
 
 def _held(image: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
