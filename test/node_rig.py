@@ -22,6 +22,10 @@ from d4rt_ros.node.messages import RclpyMessages
 from d4rt_ros.node.node import D4RTNode
 from d4rt_ros.node.run import autostart, make_executor, spin_on
 
+# Processes of one run have a share of the domains each (1 to 100 are free on every system); another run's
+# begins somewhere else.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+_SHARE = 100 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _DOMAINS = itertools.count(os.getpid() * 7)
 TYPES = RclpyMessages()
 START = 10**9  # stamp of the first image
@@ -29,8 +33,8 @@ FRAMES = 8
 
 
 def new_domain():
-    """A ROS domain that no other test uses at the time (1 to 100 are free on every system)."""
-    return 1 + next(_DOMAINS) % 100
+    """A ROS domain that no other test of this run uses at the time."""
+    return 1 + _WORKER * _SHARE + next(_DOMAINS) % _SHARE
 
 
 class RoomModel:
