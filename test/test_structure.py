@@ -17,7 +17,8 @@ from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.model.structure import CELLS, Structure, find_structure, lens_focal
 from d4rt_ros.stream.encoding import Encoding
 from d4rt_ros.stream.frames import Frame, Window
-from d4rt_ros.tasks import camera_track
+from d4rt_ros.stream.lens import CalibratedScene
+from d4rt_ros.tasks import camera_track, extrinsics
 
 HEIGHT, WIDTH, FRAMES, FOCAL = 96, 128, 8, 0.8
 NEAR, FAR = 1.5, 3.0
@@ -189,6 +190,19 @@ def test_a_scene_starts_its_answers_there() -> None:
             np.testing.assert_allclose(pose, expected_pose, atol=1e-9)
 
 
+def test_where_no_world_stands_still_no_camera_is_placed() -> None:
+    """Not by answers, either: they find some camera in anything. A wrong pose is worse than none."""
+    torch.manual_seed(0)
+    noise = small_model().encode(torch.randint(256, (FRAMES, 3, HEIGHT, WIDTH)).to(torch.uint8))
+    lens = np.array([[100.0, 0, WIDTH / 2], [0, 100.0, HEIGHT / 2], [0, 0, 1]])
+    for scene in (noise, CalibratedScene(noise, lens, lens)):
+        assert scene.solved_poses is None
+        track, pair = camera_track(scene, 2), extrinsics(scene, 0, 5)
+        assert not track.ok and not track.posed.any() and not pair.ok
+        assert "world that stands still" in track.reason and pair.reason == noise.unposed
+    assert not small_model().encode(walls()[0]).unposed
+
+
 def test_windows_of_a_batch_are_settled_each_by_itself() -> None:
     model, frames = small_model(), torch.stack([walls()[0], walls(0.0, 0.6)[0]])
     batch, queries = model.encode(frames), some_queries(20, FRAMES, batch=2)
@@ -246,7 +260,7 @@ def test_a_camera_info_tells_a_live_window_its_lens(given: float | None, expecte
 def test_other_networks_are_left_alone(change: dict[str, int]) -> None:
     scene = small_model(replace(SMALL, **change)).encode(walls()[0])
     assert scene.settled == (scene.images, scene.paths)
-    assert scene.solved_poses is None
+    assert scene.solved_poses is None and not scene.unposed
     scene.decode(Queries.make(torch.tensor([0.5]), torch.tensor([0.5]), 0, 0, 0))
 
 

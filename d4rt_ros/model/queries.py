@@ -112,3 +112,8 @@ class SceneLike(Protocol):
 def camera_poses(scene: SceneLike) -> np.ndarray | None:
     """Where cameras are in camera 0, [T, 4, 4] float64, of a scene with `solved_poses`; else None."""
     return getattr(scene, "solved_poses", None)
+
+
+def why_unposed(scene: SceneLike) -> str:
+    """Why a scene that looked for its cameras does not know where they are, as a sentence; else empty."""
+    return getattr(scene, "unposed", "")

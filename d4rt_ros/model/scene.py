@@ -189,6 +189,13 @@ class Scene:
         poses[:, :3, 3] *= float((self._seen[..., 2].log() - start).median().exp())
         return poses
 
+    @property
+    def unposed(self) -> str:
+        """Why `find_structure` tells no poses, as a sentence; empty where it does, or was not asked for any."""
+        if self._structure is None or self._structure.poses is not None:
+            return ""
+        return "what the window shows does not move as a world that stands still"
+
     @cached_property
     def _fine_paths(self) -> Tensor | None:
         """Paths of `fine_paths` of one window, where the network wants any and guesses depth."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from d4rt_ros.model.queries import camera_poses
+from d4rt_ros.model.queries import camera_poses, why_unposed
 
 if TYPE_CHECKING:
     from d4rt_ros.model import SceneLike
@@ -54,3 +54,8 @@ class WrappedScene:
     def solved_poses(self) -> np.ndarray | None:
         """Where cameras are in camera 0, [T, 4, 4], of a scene that knows; else None."""
         return camera_poses(self.scene)
+
+    @property
+    def unposed(self) -> str:
+        """Why the scene, which looked for its cameras, does not know where they are; else empty."""
+        return why_unposed(self.scene)

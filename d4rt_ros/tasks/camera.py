@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.model import SceneLike
-from d4rt_ros.model.queries import camera_poses
+from d4rt_ros.model.queries import camera_poses, why_unposed
 from d4rt_ros.tasks.ask import ask, asked_grid, check_frame, chosen_frames, usable
-from d4rt_ros.tasks.geometry import UNKNOWN_VARIANCE, Alignment, Array, align_many, invert
+from d4rt_ros.tasks.geometry import UNKNOWN_VARIANCE, Alignment, Array, align_many, invert, refusal
 
 _AXIS_MARGIN = 0.05  # rays closer to the optical axis (in u or v) say little about the focal length
 _MIN_RAYS = 8
@@ -88,6 +88,8 @@ class Intrinsics:
 
 def extrinsics(scene: SceneLike, i: int, j: int, grid: int = 8) -> Extrinsics:
     """Pose of camera j in camera i, from the same points at time i in both (so moving things do no harm).
+
+    A scene that looked for its cameras by itself says where they are, or that it does not know (`unposed`).
 
     Args:
         scene: the encoded window.
@@ -205,6 +207,8 @@ def _grid(scene: SceneLike, grid: int) -> tuple[Tensor, Tensor]:
 def _align_cameras(scene: SceneLike, source: int, cameras: tuple[int, ...], grid: int) -> list[Alignment]:
     """Align what camera ``source`` sees, as given in each of ``cameras``, with itself: source_from_camera."""
     u, v = _grid(scene, grid)
+    if reason := why_unposed(scene):  # then answers only guess, and a wrong pose is worse than none
+        return [refusal(reason, len(u))] * len(cameras)
     asked = cameras if source in cameras else (*cameras, source)
     camera = torch.tensor(asked, device=scene.device)[:, None]
     answers = ask(scene, u, v, source, source, camera)

@@ -202,7 +202,7 @@ def align_many(
 
     reasons = _degenerate(src, tgt, prior, finite)
     good = np.array([not reason for reason in reasons], dtype=bool)
-    results = [_refusal(reason, prior.shape[1]) for reason in reasons]
+    results = [refusal(reason, prior.shape[1]) for reason in reasons]
     if good.any():
         part = src[good], tgt[good], prior[good]
         described = _describe((robust_fit if robust else plain_fit)(*part, with_scale), *part, with_scale)
@@ -244,7 +244,8 @@ def _shape(share: Array, points: Array) -> tuple[NDArray[np.bool_], NDArray[np.b
     return first <= _POINT_RATIO**2 * (mean**2).sum((1, 2)), second <= _LINE_RATIO**2 * first
 
 
-def _refusal(reason: str, count: int) -> Alignment:
+def refusal(reason: str, count: int) -> Alignment:
+    """Of `count` points, for a reason in a sentence."""
     unknown = UNKNOWN_VARIANCE
     return Alignment(False, reason, np.eye(4), unknown * np.eye(6), unknown, 0.0, 0.0, np.zeros(count))
 
@@ -285,7 +286,7 @@ def _describe(fit: Fit, source: Array, target: Array, prior: Array, with_scale: 
             inlier_share=float(inliers[b]),
             weights=weights[b],
         )
-        results.append(_refusal(reason, count) if reason else found)
+        results.append(refusal(reason, count) if reason else found)
     return results
 
 
