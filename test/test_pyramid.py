@@ -15,7 +15,7 @@ from d4rt_ros.model import D4RT, ModelConfig, Queries
 from d4rt_ros.model.flow import with_depth
 from d4rt_ros.model.pixels import pixel_to_uv
 from d4rt_ros.model.pyramid import USUAL_FOCAL, Conv, Pyramid, Residual, levelled
-from d4rt_ros.training.losses import map_error
+from d4rt_ros.training.losses import map_error, relative_error
 
 SMALL = ModelConfig(
     vit_width=48,
@@ -245,3 +245,12 @@ def test_map_error_by_hand_and_at_any_scale() -> None:
     torch.testing.assert_close(map_error(guess, depth), torch.tensor([math.log(2) / 4]))
     torch.testing.assert_close(map_error(guess + 3, depth), map_error(guess, depth))
     assert map_error(guess, torch.full_like(depth, torch.nan)) == 0
+
+
+@pytest.mark.parametrize(("last", "expected"), [(16.0, 1.0), (4.0, 0.5), (8.0 * math.e**3, 3 * math.e - 1)])
+def test_relative_error_is_absrel_but_for_what_is_far_too_large(last: float, expected: float) -> None:
+    depth = torch.tensor([[[[1.0, 2.0, 4.0], [8.0, torch.nan, torch.inf]]]])
+    guess = torch.tensor([[[[1.0, 2.0, 4.0], [last, 9.0, 1.0]]]]).log()
+    torch.testing.assert_close(relative_error(guess, depth), torch.tensor([expected / 4]))
+    torch.testing.assert_close(relative_error(guess - 2, depth), relative_error(guess, depth))
+    assert relative_error(guess, torch.full_like(depth, torch.nan)) == 0

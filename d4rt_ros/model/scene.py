@@ -191,7 +191,7 @@ class Scene:
 
     @property
     def unposed(self) -> str:
-        """Why `find_structure` tells no poses, as a sentence; empty where it does, or was not asked for any."""
+        """Why `find_structure` tells no poses, as a sentence; empty where it does, or was not asked."""
         if self._structure is None or self._structure.poses is not None:
             return ""
         return "what the window shows does not move as a world that stands still"

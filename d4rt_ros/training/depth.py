@@ -16,7 +16,7 @@ from d4rt_ros.model.pyramid import Pyramid, levelled
 from d4rt_ros.model.scene import resize
 from d4rt_ros.model.structure import CELLS, find_structure
 from d4rt_ros.training.feed import Batch, focal_lengths
-from d4rt_ros.training.losses import map_error
+from d4rt_ros.training.losses import map_error, relative_error
 from d4rt_ros.training.truth import ClipBatch
 
 LENS_WEIGHT = 0.3  # of the lens's error beside that of log depth
@@ -96,9 +96,14 @@ def _structures(
 
 
 def depth_terms(found: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """Errors [B] by name of what a `DepthNetwork` found: `map_error`, and the lens's in its logarithm."""
+    """Errors [B] by name of what a `DepthNetwork` found, and the lens's in its logarithm.
+
+    A guess is to be right in the middle, since structure takes it for an expectation; what is made of both is
+    to be right as depth is measured (AbsRel).
+    """
     depth = batch.depth.to(found["guess"].device)
-    terms = {n: map_error(_sized(value, depth), depth) for n, value in found.items() if n != "lens"}
+    error = relative_error if "refined" in found else map_error
+    terms = {n: error(_sized(value, depth), depth) for n, value in found.items() if n != "lens"}
     if "lens" in found:
         terms["lens"] = (found["lens"] - batch.focal.log().to(depth.device)).abs()
     return terms

@@ -6,6 +6,7 @@ processes changes nothing. Values under a false mask never enter the arithmetic:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ def log_depth_error(z: Tensor, z_true: Tensor, mask: Tensor) -> Tensor:
     """
     mask = mask & (z_true > _SMALL_DEPTH)
     log_z = torch.where(z > _SMALL_DEPTH, z.clamp(min=_SMALL_DEPTH).log(), z / _SMALL_DEPTH - 1 + _LOG_SMALL)
-    return _spread(log_z - torch.where(mask, z_true, 1.0).log(), mask)
+    return masked_mean(_centred(log_z - torch.where(mask, z_true, 1.0).log(), mask).abs(), mask)
 
 
 def map_error(log_depth: Tensor, depth: Tensor) -> Tensor:
@@ -68,15 +69,30 @@ def map_error(log_depth: Tensor, depth: Tensor) -> Tensor:
 
     Pixels without a finite true depth above 0 are left out.
     """
+    apart, known = _map_ratios(log_depth, depth)
+    return masked_mean(apart.abs(), known)
+
+
+def relative_error(log_depth: Tensor, depth: Tensor) -> Tensor:
+    """AbsRel, mean |z / z_true - 1|, of maps [B, T, H, W] after one scale a clip (the median ratio): [B].
+
+    Linear in the logarithm where z is more than e times too large, so that no pixel outweighs the others.
+    """
+    apart, known = _map_ratios(log_depth, depth)
+    near = torch.expm1(apart.clamp(max=1.0)).abs()
+    return masked_mean(near + math.e * (apart - 1.0).clamp(min=0.0), known)
+
+
+def _map_ratios(log_depth: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithm of z / z_true, less its median, [B, T * H * W], and where it is known."""
     known = (torch.isfinite(depth) & (depth > 0)).flatten(1)
-    return _spread(log_depth.flatten(1) - torch.where(known, depth.flatten(1), 1.0).log(), known)
+    return _centred(log_depth.flatten(1) - torch.where(known, depth.flatten(1), 1.0).log(), known), known
 
 
-def _spread(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean |value - their median| of values [B, N] where `mask`, for every clip [B]; 0 without any."""
+def _centred(values: Tensor, mask: Tensor) -> Tensor:
+    """Values [B, N] less the median of those where `mask`, for every clip; no gradient through the median."""
     known = torch.where(mask, values.detach(), torch.nan)
-    middle = torch.nanmedian(known, dim=-1, keepdim=True).values.nan_to_num(0.0)
-    return masked_mean((values - middle).abs(), mask)
+    return values - torch.nanmedian(known, dim=-1, keepdim=True).values.nan_to_num(0.0)
 
 
 _LOG_SMALL = float(torch.tensor(_SMALL_DEPTH).log())
