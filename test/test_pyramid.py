@@ -254,3 +254,12 @@ def test_relative_error_is_absrel_but_for_what_is_far_too_large(last: float, exp
     torch.testing.assert_close(relative_error(guess, depth), torch.tensor([expected / 4]))
     torch.testing.assert_close(relative_error(guess - 2, depth), relative_error(guess, depth))
     assert relative_error(guess, torch.full_like(depth, torch.nan)) == 0
+
+
+def test_relative_error_pushes_no_scale() -> None:
+    torch.manual_seed(0)
+    guess = torch.randn(2, 3, 5, 5, requires_grad=True)
+    relative_error(guess, torch.ones(2, 3, 5, 5)).sum().backward()
+    assert guess.grad is not None
+    assert guess.grad.abs().max() > 0
+    torch.testing.assert_close(guess.grad.sum((1, 2, 3)), torch.zeros(2), atol=1e-6, rtol=0)

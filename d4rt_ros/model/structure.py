@@ -85,21 +85,20 @@ def find_structure(
     if not known:
         focal = _likely_focal(some, guessed, focal)
     views, some = views.through(focal), some.through(focal)
-    cameras, blur, lost = None, 1.0, 0.0
+    cameras, blur, left = None, 1.0, 0.0
     for sure in _KNOWN:  # depths that views have told place cameras better
         cameras = adjust(some, depths, sure, cameras)
         if cameras is None:
             return nothing
         # What moves in the world, or is followed badly, fits nowhere: then views are believed less, or not.
         left = misfit(some, cameras, triangulate(some, cameras, guessed, _GUESSED, 1.0).log_depth)
-        lost = max(lost, left)
         blur = max(1.0, _EVEN * left) ** 2
         depths = triangulate(some, cameras, guessed, _GUESSED, blur).log_depth
     assert cameras is not None
     poses = cameras.poses()
     poses[:, :3, 3] *= np.exp(mean)
-    if lost > _LOST:
-        told = lost < _TOLD * misfit(some, Cameras.at_rest(len(guess)), guessed)
+    if left > _LOST:
+        told = left < _TOLD * misfit(some, Cameras.at_rest(len(guess)), guessed)
         return replace(nothing, poses=poses, focal=focal) if told else nothing
     change = triangulate(views, cameras, expected, _GUESSED, blur).log_depth - expected
     free = triangulate(views, cameras, expected, _FREE, blur)

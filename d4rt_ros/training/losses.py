@@ -79,6 +79,9 @@ def relative_error(log_depth: Tensor, depth: Tensor) -> Tensor:
     Linear in the logarithm where z is more than e times too large, so that no pixel outweighs the others.
     """
     apart, known = _map_ratios(log_depth, depth)
+    # The scale's own derivative, as if it were the mean's: else all depths are pushed nearer without end.
+    middle = masked_mean(apart, known)[:, None]
+    apart = apart - middle + middle.detach()
     near = torch.expm1(apart.clamp(max=1.0)).abs()
     return masked_mean(near + math.e * (apart - 1.0).clamp(min=0.0), known)
 
