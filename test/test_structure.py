@@ -162,6 +162,16 @@ def test_views_that_fit_no_still_world_tell_no_depth_but_how_the_camera_moved(
     assert found_in(frames, guess).poses is None
 
 
+def test_a_window_is_judged_by_its_last_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is guessed badly fits badly until its depth has been read from the views."""
+    frames, depth, _ = walls(0.06)
+    guess = pixels(depth, 64)[..., 2].log() + 0.5 * torch.linspace(0, 4 * np.pi, 64).sin()[:, None]
+    monkeypatch.setattr(structure, "_LOST", 1.0)
+    assert not torch.equal(found_in(frames, guess).log_depth, guess)
+    monkeypatch.setattr(structure, "_KNOWN", structure._KNOWN[:1])
+    assert torch.equal(found_in(frames, guess).log_depth, guess)
+
+
 def test_the_lens_is_read_from_points() -> None:
     _, depth, _ = walls()
     assert lens_focal(pixels(depth, 6).double().numpy(), WIDTH / HEIGHT) == pytest.approx(FOCAL, rel=1e-5)
