@@ -194,7 +194,7 @@ class Scene:
         """Why `find_structure` tells no poses, as a sentence; empty where it does, or was not asked."""
         if self._structure is None or self._structure.poses is not None:
             return ""
-        return "what the window shows does not move as a world that stands still"
+        return "too little of the window can be followed, or it does not move as a world that stands still"
 
     @cached_property
     def _fine_paths(self) -> Tensor | None:
