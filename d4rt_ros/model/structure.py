@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from d4rt_ros.model.bundle import Array, Cameras, Views, adjust, misfit, triangulate, unexplained
@@ -33,8 +34,9 @@ _TOLD = 0.25  # share of a resting camera's misfit that is left where these stil
 _SEEN = 0.1  # share of views without which a window shows nothing twice
 _CLEAR = 2.0  # of log depth: as much as hints tell
 _EXPECTED = 0.2  # deviation of the logarithm of a lens's length that the encoder tells
-_REACH = 0.3  # how far from it others are tried, in its logarithm
-_TELLING = 10.0  # by how much a length is likelier that leaves half of the views unexplained: 2 to this power
+_REACH, _TRIED = 0.4, 5  # how far from it others are tried, each way, in its logarithm, and how many in all
+_TELLING = 20.0  # by how much a length is likelier that leaves half of the views unexplained: 2 to this power
+_BETWEEN = 161  # lengths in all that are weighed, by a spline through those that are tried
 _SURE = 0.02  # share that is left unexplained with any lens
 _OFF_AXIS = 0.1  # image widths; rays closer to the axis say little about the lens
 
@@ -123,21 +125,17 @@ def _likely_focal(views: Views, log_depth: Array, focal: float) -> float:
     Depth that is guessed by looks says how far parallax may go, and so tells turns from ways.
     """
 
-    def cost(step: float) -> float:
-        """Up to a constant, minus the logarithm of the probability of a length, `step` from the expected."""
+    def unlikely(step: float) -> float:
+        """Up to a constant, minus the logarithm of what views say of a length, `step` from the expected."""
         seen = views.through(focal * float(np.exp(step)))
         cameras = adjust(seen, log_depth, _KNOWN[0])
         left = 1.0 if cameras is None else unexplained(seen, cameras, log_depth, _GUESSED)
-        return float(_TELLING * np.log(left + _SURE) + 0.5 * (step / _EXPECTED) ** 2)
+        return float(_TELLING * np.log(left + _SURE))
 
-    steps = (-_REACH, 0.0, _REACH)
-    before, here, after = costs = list(over_cores(cost, steps))
-    bend = before + after - 2 * here
-    if bend > 0:  # the minimum of a parabola
-        step = float(np.clip(0.5 * (before - after) / bend, -1, 1)) * _REACH
-    else:
-        step = steps[int(np.argmin(costs))]
-    return focal * float(np.exp(step))
+    tried = np.linspace(-_REACH, _REACH, _TRIED)
+    between = np.linspace(-_REACH, _REACH, _BETWEEN)
+    cost = CubicSpline(tried, over_cores(unlikely, tried))(between) + 0.5 * (between / _EXPECTED) ** 2
+    return focal * float(np.exp(between[int(np.argmin(cost))]))
 
 
 def _views(paths: Array, doubt: Array, aspect: float) -> Views:
