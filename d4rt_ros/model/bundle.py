@@ -219,7 +219,9 @@ def _step(
     # Depths out, the first camera stays.
     full = coupling.reshape(frames * count, frames * 6)
     share = full / point.reshape(-1, 1)
-    system = (total.reshape(frames * 6, -1) - share.T @ full)[6:, 6:]
+    by_frame = (frames, count, frames * 6)  # so small products BLAS does not spread over threads, which wait
+    told = (share.reshape(by_frame).swapaxes(1, 2) @ full.reshape(by_frame)).sum(0)
+    system = (total.reshape(frames * 6, -1) - told)[6:, 6:]
     right = (gradient.reshape(-1) - share.T @ pull.reshape(-1))[6:]
     if not np.isfinite(system).all() or not np.isfinite(right).all():
         return None
