@@ -44,8 +44,8 @@ def test_a_hundred_lifecycle_cycles_leave_nothing_behind(tmp_path, record_proper
 
     try:
         node.play(FRAMES)
-        # The executor's pool and the C library's arenas, one for every few threads, grow to their bounds as
-        # they are used, which is no leak: let them grow first.
+        # The threads that answer and the C library's arenas, one for every few threads, grow to their bounds
+        # as they are used, which is no leak: let them grow first.
         node.suffer("slow 0.2")
         crowd = [node.send(Query, "query", u=[1.0], v=[1.0]) for _ in range(200)]
         assert wait(lambda: all(one.done() for one in crowd), PATIENCE)

@@ -15,7 +15,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from d4rt_ros.model import D4RT, ModelConfig, save_weights
 from d4rt_ros.node.loading import load_network
 from d4rt_ros.node.parameters import defaults
-from d4rt_ros.node.run import spin_on
+from d4rt_ros.node.run import THREADS, spin_on
 from d4rt_ros.srv import Query
 
 TINY = ModelConfig(frames=FRAMES, image_size=(16, 16), vit_width=16, vit_heads=2, vit_depth=1, dec_width=16,
@@ -47,6 +47,10 @@ def test_every_state_answers_and_transitions_work_over_the_wire(rig):
     assert change(Transition.TRANSITION_DEACTIVATE) and rig.session is None
     assert not rig.call(Query, "query", u=[1.0], v=[1.0]).success
     assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured" and rig.d4rt.model is None
+
+
+def test_an_executor_has_all_its_threads_from_the_start(rig):
+    assert wait(lambda: len(rig._node_executor._executor._threads) == THREADS)
 
 
 def test_cycles_leave_nothing_behind(rig):

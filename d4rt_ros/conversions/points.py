@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, cast
@@ -28,6 +29,11 @@ def _packed(rgb: np.ndarray) -> np.ndarray:
     wide = cv2.cvtColor(np.ascontiguousarray(rgb, np.uint8)[None], cv2.COLOR_RGB2BGRA).view(np.int32)
     wide &= 0x00FFFFFF
     return wide
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    """Whether no number of [N, K] float32 is NaN or infinite: their sum is finite only then."""
+    return len(values) == 0 or math.isfinite(cv2.sumElems(np.ascontiguousarray(values).reshape(1, -1))[0])
 
 
 @lru_cache(maxsize=64)
@@ -93,7 +99,7 @@ def point_cloud(
         point_step=step,
         row_step=step * count,
         data=data,
-        is_dense=bool(np.isfinite(xyz.sum()) or np.isfinite(xyz).all()),  # a sum is finite only if all is
+        is_dense=_all_finite(xyz),
     )
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 
 import rclpy
@@ -26,6 +27,7 @@ from d4rt_ros.node.services import SPARE_THREADS
 
 SWITCH = 5e-4  # seconds after which a thread that computes lets another one run; Python's own is 5e-3
 THREADS = MAX_GOALS + 6  # goals under way, timers, lifecycle, parameters, /tf, events
+_MEETING = 5.0  # seconds in which all threads start, or are left to start when they are needed
 
 
 def make_executor(node: D4RTNode) -> MultiThreadedExecutor:
@@ -37,7 +39,20 @@ def make_executor(node: D4RTNode) -> MultiThreadedExecutor:
     waiting = 0 if listener.AVAILABLE else int(node.values["query.queue"]) + SPARE_THREADS
     executor = MultiThreadedExecutor(THREADS + waiting, context=node.context)
     executor.add_node(node)
+    _start_all(executor, THREADS + waiting)
     return executor
+
+
+def _start_all(executor: Executor, threads: int) -> None:
+    """Have all threads start with the first spin: by themselves they come one by one, over hours of use."""
+    met = threading.Barrier(threads)
+
+    def meet() -> None:
+        with suppress(threading.BrokenBarrierError):
+            met.wait(_MEETING)
+
+    for _ in range(threads):
+        executor.create_task(meet)
 
 
 def spin_on(executor: Executor) -> None:
