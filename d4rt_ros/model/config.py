@@ -37,7 +37,7 @@ class ModelConfig:
     vit_width: int = 256
     vit_heads: int = 4
     vit_depth: int = 8
-    vit_mlp_ratio: float = 2.0
+    vit_mlp_ratio: float = 4.0
     dec_width: int = 256
     dec_heads: int = 4
     dec_depth: int = 4
@@ -130,7 +130,6 @@ _PAPER: dict[str, Any] = {
     "flow": False,
     "pyramid": 0,
     "refiner": 0,
-    "vit_mlp_ratio": 4.0,
     "dec_width": 768,
     "dec_heads": 12,
     "dec_depth": 6,
