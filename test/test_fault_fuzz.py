@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from field import FRAMES, NO_TYPE, PATIENCE, FieldNode, finite
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from node_rig import TYPES, stamp, wait
 from rcl_interfaces.msg import Parameter, ParameterValue
@@ -108,6 +108,8 @@ def test_any_goal_ends(node, record_property):
         st.fixed_dictionaries({**span, "stride": sizes, "min_confidence": sure, "frame": frames}),
         st.booleans(),
     )
+    @example({**dict.fromkeys(span, TYPES.make("builtin_interfaces/msg/Time")), "stride": 0,
+              "min_confidence": 1.0, "frame": ""}, False)  # fmt: skip
     def send(goal, cancelled):
         cases.append(goal)
         sent = client.send_goal_async(TrackAll.Goal(**goal))

@@ -1,12 +1,14 @@
 """Any image over DDS is either the frame that its bytes say, or refused with the reason; nothing between."""
 
 import numpy as np
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from node_rig import FRAMES, TYPES, stamp, wait
 from sensor_msgs.msg import Image
 
 from d4rt_ros import conversions
+from d4rt_ros.node.messages import RclpyMessages, TopicMessages
 from d4rt_ros.srv import Query
 
 # bytes of a pixel, and where red, green and blue are among its channels
@@ -84,3 +86,12 @@ def test_any_image_is_a_frame_or_a_refusal(rig, monkeypatch):
     rig.next = 0
     rig.play(FRAMES)
     assert rig.call(Query, "query", u=[1.0], v=[1.0]).success
+
+
+@pytest.mark.parametrize("types", [RclpyMessages(), TopicMessages()])
+def test_arrays_of_nothing_are_fields_like_others(types):
+    """Such as the tracks of a question that no point answers with confidence."""
+    for typecode, dtype in (("B", np.uint8), ("f", np.float32), ("I", np.uint32)):
+        for shape in ((0,), (4, 0, 3), (3, 2)):
+            values = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+            assert bytes(types.array(typecode, values)) == values.tobytes()

@@ -32,6 +32,11 @@ def message_class(name: str) -> Any:
     return getattr(import_module(f"{package}.{kind}"), message)
 
 
+def _bytes(values: np.ndarray) -> memoryview:
+    """The bytes of an array, of an empty one too: a memoryview casts none with a 0 in its shape."""
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+
+
 class RclpyMessages:
     """Messages of rclpy. Fast into a numeric field is ``array.array``; lists and numpy are slow."""
 
@@ -49,7 +54,7 @@ class RclpyMessages:
     def array(self, typecode: str, values: np.ndarray, /) -> arrays.array[Any]:
         """The values, flat; ``values`` already has the type that ``typecode`` names."""
         field = arrays.array(typecode)
-        field.frombytes(np.ascontiguousarray(values).data.cast("B"))
+        field.frombytes(_bytes(values))
         return field
 
     def buffer(self, size: int, /) -> memoryview:
@@ -63,5 +68,5 @@ class TopicMessages(RclpyMessages):
     def array(self, typecode: str, values: np.ndarray, /) -> Any:
         """As in the base class; bytes are a view of ``values``."""
         if typecode == "B":
-            return np.ascontiguousarray(values).data.cast("B")
+            return _bytes(values)
         return super().array(typecode, values)
