@@ -52,6 +52,17 @@ def test_clouds_hold_every_column_in_order():
         conversions.point_cloud(TYPES, 7, "camera", xyz, confidence=np.ones(1))
 
 
+@pytest.mark.parametrize(
+    ("values", "dense"), [([3e38, 3e38], True), ([np.inf, -np.inf], False), ([np.nan, 1.0], False)]
+)
+def test_a_cloud_is_dense_where_all_its_numbers_are_finite(values, dense):
+    """Large ones too, whose sum is more than float32 holds."""
+    xyz = np.ones((4, 3), np.float32)
+    xyz[1:3, 2] = values
+    for part in (xyz, xyz.astype(np.float64), np.repeat(xyz, 2, 0)[::2]):
+        assert conversions.point_cloud(TYPES, 7, "camera", part).is_dense is dense
+
+
 def test_a_cloud_of_no_points_is_a_message():
     empty = np.zeros((0, 3), np.float32)
     message = sent(

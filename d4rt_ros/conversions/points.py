@@ -32,8 +32,9 @@ def _packed(rgb: np.ndarray) -> np.ndarray:
 
 
 def _all_finite(values: np.ndarray) -> bool:
-    """Whether no number of [N, K] float32 is NaN or infinite: their sum is finite only then."""
-    return len(values) == 0 or math.isfinite(cv2.sumElems(np.ascontiguousarray(values).reshape(1, -1))[0])
+    """Whether no number of [N, K] is NaN or infinite as float32: their sum in float64 is finite only then."""
+    row = np.ascontiguousarray(values, np.float32).reshape(1, -1)
+    return row.size == 0 or math.isfinite(cv2.sumElems(row)[0])
 
 
 @lru_cache(maxsize=64)

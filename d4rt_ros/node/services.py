@@ -134,7 +134,7 @@ class Services:
         result, times = find_times(session, request, count)
         u, v, seen = find_pixels(session, request.u, request.v, result)
         frames = {one for one in times if isinstance(one, int)}  # mostly a single one
-        filled = {one: torch.tensor([one], device=u.device).expand(count) for one in frames}
+        filled = {one: torch.full((count,), one, device=u.device) for one in frames}
         indices = (
             filled[one] if isinstance(one, int) else torch.from_numpy(one).to(u.device) for one in times
         )
