@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
@@ -104,3 +106,22 @@ def test_links_replace_copies_and_older_links(setup, tmp_path):
     setup.link(tmp_path / "new", place)
     assert (place / "file").read_text() == "new"
     assert (tmp_path / "old/file").read_text() == "old"
+
+
+def test_these_tests_run_beside_the_plugins_of_a_ros_installation(tmp_path):
+    """Humble to Kilted bring hooks whose arguments pytest 9 has no more; pytest loads what it finds."""
+    (tmp_path / "hooks_of_ros.py").write_text("def pytest_pycollect_makemodule(path, parent):\n    pass\n")
+    for name in ("launch_testing", "launch_ros"):
+        info = tmp_path / f"{name}-3.4.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 3.4\n")
+        (info / "entry_points.txt").write_text(f"[pytest11]\n{name} = hooks_of_ros\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", __file__],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
