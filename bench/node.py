@@ -15,6 +15,8 @@ for its answer alone: with an executor of rclpy it would take about a millisecon
 uncounted_drops: images sent, less those received and those that the middleware reports as lost, and images
 received, less those that the frame window accounts for. rss_growth_mb: resident memory, from a third of the
 run on.
+bare_rclpy: the same camera, client and profile beside a node that does nothing but answer (`node_bare.py`):
+what this machine takes for messages alone.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+PROFILE = ROOT / "config" / "fastdds_shm.xml"
 SIZES = (1, 1_000, 10_000)
+BARE_SECONDS = 8.0
 
 
 def start(module: str, *args: str) -> subprocess.Popen[str]:
@@ -106,23 +110,37 @@ def client(seconds: float) -> None:
     rclpy.try_shutdown()
 
 
-def run(seconds: float, profile: Path | None, domain: int) -> dict[str, Any]:
-    """One run over DDS: figures by name."""
+def play(module: str, seconds: float, profile: Path | None, domain: int) -> tuple[Any, int, Any]:
+    """A camera and a client beside a node, over DDS: what the client, the camera and the node measured."""
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
     if profile is not None:
         os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
-    node = start("bench.node_stub", "--ros-args", "--log-level", "error")
+    node = start(module, "--ros-args", "--log-level", "error")
     camera = start("bench.node_camera", "30")
     asking = start("bench.node", "--client", str(seconds))
     try:
         trips = json.loads(asking.communicate(timeout=seconds + 180)[0].strip().splitlines()[-1])
-        sent = finish(camera)["sent"]
-        found = finish(node)
+        return trips, finish(camera)["sent"], finish(node)
     finally:
         for process in (node, camera, asking):
             process.kill()
+
+
+def run_bare(seconds: float, profile: Path, domain: int) -> dict[str, float]:
+    """What rclpy costs without us, on the same machine: figures by name."""
+    trips, _, found = play("bench.node_bare", seconds, profile, domain)
+    return {
+        "overhead_ms_p50": float(np.percentile(found["overhead_ms"], 50)),
+        "overhead_ms_p95": float(np.percentile(found["overhead_ms"], 95)),
+        "service_ms_10000": trips["median"]["10000"],
+    }
+
+
+def run(seconds: float, profile: Path | None, domain: int) -> dict[str, Any]:
+    """One run of our node over DDS: figures by name."""
+    trips, sent, found = play("bench.node_stub", seconds, profile, domain)
     overhead, transport = np.array(found["overhead_ms"]), np.array(found["transport_ms"])
     unseen = sent - found["received"] - found["lost"]
     return {
@@ -162,8 +180,9 @@ def main() -> None:
     domain = 1 + os.getpid() % 100
     results = {
         "default_transport": run(seconds, None, domain),
-        "shared_memory_profile": run(seconds, ROOT / "config" / "fastdds_shm.xml", domain),
+        "shared_memory_profile": run(seconds, PROFILE, domain),
     }
+    results["bare_rclpy"] = run_bare(BARE_SECONDS, PROFILE, domain)
     for name, figures in results.items():
         print(f"{name}:")
         for key, value in figures.items():
@@ -185,6 +204,7 @@ def main() -> None:
                 "network": "stub of zero cost",
                 "seconds": seconds,
                 "default_transport": {key: round(results["default_transport"][key], 3) for key in keys},
+                "bare_rclpy": {key: round(value, 3) for key, value in results["bare_rclpy"].items()},
             }
         )
     )

@@ -33,9 +33,9 @@ class DiagnosticStatusWrapper(DiagnosticStatus):
             self.message = message
         self.level = max(self.level, level)
 
-    def add(self, key: str, value: Any) -> None:
-        """Adds a key and its value as text."""
-        self.values.append(KeyValue(key=key, value=str(value)))
+    def add(self, key: str, value: str) -> None:
+        """Adds a key and its value."""
+        self.values.append(KeyValue(key=key, value=value))
 
 
 class DiagnosticTask:
@@ -61,43 +61,6 @@ class FunctionDiagnosticTask(DiagnosticTask):
         """Names it."""
         super().__init__(name)
         self.run = fn  # type: ignore[method-assign]
-
-
-class CompositeDiagnosticTask(DiagnosticTask):
-    """Several tasks that share one status."""
-
-    def __init__(self, name: str) -> None:
-        """Starts with no task."""
-        super().__init__(name)
-        self.tasks: list[DiagnosticTask] = []
-
-    def addTask(self, t: DiagnosticTask) -> None:  # noqa: N802
-        """Adds a task."""
-        self.tasks.append(t)
-
-    def run(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        """Runs all, and merges their summaries."""
-        start, total = DiagnosticStatusWrapper(), DiagnosticStatusWrapper()
-        start.summary(stat)
-        for task in self.tasks:
-            stat.summary(start)
-            stat = task.run(stat)
-            total.mergeSummary(stat)
-        stat.summary(total)
-        return stat
-
-
-class Heartbeat(DiagnosticTask):
-    """Says that the node lives."""
-
-    def __init__(self) -> None:
-        """Is named Heartbeat."""
-        super().__init__("Heartbeat")
-
-    def run(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        """Is always OK."""
-        stat.summary(DiagnosticStatus.OK, "Alive")
-        return stat
 
 
 class Updater:
@@ -141,10 +104,6 @@ class Updater:
         self._publish(
             [task.run(self._status(task, DiagnosticStatus.ERROR, "No message was set")) for task in tasks]
         )
-
-    def broadcast(self, lvl: bytes, msg: str) -> None:
-        """Publishes one level and message for every task."""
-        self._publish([self._status(task, lvl, msg) for task in self.tasks])
 
     def _status(self, task: DiagnosticTask, level: bytes, message: str) -> DiagnosticStatusWrapper:
         status = DiagnosticStatusWrapper(name=task.getName(), hardware_id=self.hwid)

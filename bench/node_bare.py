@@ -1,0 +1,63 @@
+"""The least that a node costs, for bench.node: rclpy as everybody uses it, and nothing of ours in between.
+
+Every fourth image is answered by a depth image, every request by a cloud, from bytes that lie ready. Until
+SIGTERM; then one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from array import array
+from contextlib import suppress
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+
+from bench.node_camera import HEIGHT, WIDTH
+from d4rt_ros import conversions
+from d4rt_ros.model.allocator import keep_freed_memory
+from d4rt_ros.node.messages import OUTPUT, REQUESTS
+from d4rt_ros.srv import Query
+
+EVERY = 4  # images a window goes on, by default
+POINT = 52  # bytes of a point of ~/query
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    keep_freed_memory()
+    rclpy.init()
+    node = rclpy.create_node("d4rt")
+    depth, cloud = bytes(4 * HEIGHT * WIDTH), bytes(10_000 * POINT)
+    publisher = node.create_publisher(Image, "~/depth/image", OUTPUT)
+    overhead: list[float] = []
+    heard = 0
+
+    def on_image(message: Image) -> None:
+        nonlocal heard
+        heard += 1
+        if heard % EVERY:
+            return
+        answer = Image(header=message.header, height=HEIGHT, width=WIDTH, encoding="32FC1", step=4 * WIDTH)
+        answer.data = array("B", depth)
+        publisher.publish(answer)
+        overhead.append((time.time_ns() - conversions.stamp_ns(message.header.stamp)) / 1e6)
+
+    def on_request(request: Any, response: Any) -> Any:
+        response.success = True
+        response.points.data = array("B", cloud[: len(request.u) * POINT])
+        return response
+
+    node.create_subscription(Image, "image", on_image, qos_profile_sensor_data)
+    node.create_service(Query, "~/query", on_request, qos_profile=REQUESTS)
+    with suppress(ExternalShutdownException):
+        rclpy.spin(node)
+    print(json.dumps({"overhead_ms": overhead[5:]}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
