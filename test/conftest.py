@@ -1,9 +1,13 @@
 """Every test process hears only itself: a ROS domain of its own, on this machine alone."""
 
 import os
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `bench`; Humble's pytest has no pythonpath
 
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 if os.environ.get("ROS_DISTRO") == "humble":

@@ -116,10 +116,11 @@ def test_these_tests_run_beside_the_plugins_of_a_ros_installation(tmp_path):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 3.4\n")
         (info / "entry_points.txt").write_text(f"[pytest11]\n{name} = hooks_of_ros\n")
+    places = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", __file__],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": places},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
