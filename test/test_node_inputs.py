@@ -1,6 +1,9 @@
 """What cameras do to a node: wrong encodings, changes in mid-stream, silence, and time that jumps."""
 
+import re
 import struct
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
 from d4rt_ros import conversions
+from d4rt_ros.node import supervision
 from d4rt_ros.node.supervision import PATIENCE
 from d4rt_ros.node.wire import image_bytes, read_image
 from d4rt_ros.srv import Query
@@ -121,6 +125,32 @@ def test_silence_names_the_topic_and_what_to_do():
         )
         rig.node.create_publisher(Image, "image", 5)
         assert wait(lambda: "1 publisher(s) that send nothing" in trouble(rig, "image"), 5)
+    finally:
+        rig.close()
+
+
+def test_images_that_are_lost_on_the_way_are_told_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(supervision, "LOOK_BACK", 1.0)
+    rig = Rig()
+    try:
+        rig.play(FRAMES)
+        inputs, held = rig.session.inputs, threading.Event()
+        take = inputs._on_frame
+        monkeypatch.setattr(inputs, "_on_frame", lambda frame: (held.wait(10), take(frame)))
+        for _ in range(45):  # the middleware keeps ten while nobody takes any
+            rig.publisher(Image, "image").publish(rig.image())
+        time.sleep(0.5)
+        held.set()
+        assert wait(lambda: inputs.counters.lost > 20)
+        assert wait(lambda: trouble(rig, "image"), PATIENCE + 3)
+        told = re.match(r"(\d+) of (\d+) images on /image were lost", trouble(rig, "image"))
+        assert told and 20 < int(told[1]) <= inputs.counters.lost
+        assert int(told[1]) < int(told[2]) <= inputs.counters.images + inputs.counters.lost
+        assert "FASTDDS_DEFAULT_PROFILES_FILE" in trouble(rig, "image")
+        deadline = time.monotonic() + 10
+        while trouble(rig, "image") and time.monotonic() < deadline:
+            rig.play(1)
+        assert not trouble(rig, "image")
     finally:
         rig.close()
 

@@ -15,6 +15,8 @@ from d4rt_ros.node.transforms import Transforms
 
 _DIGITS = re.compile(r"\d+")
 PATIENCE = 2.0  # seconds of silence that need no explanation
+LOOK_BACK = 5.0  # seconds over which lost images are counted
+_FEW = 0.1  # share of the images that may be lost without a word
 
 
 class Supervision:
@@ -37,6 +39,7 @@ class Supervision:
         self.troubles: dict[str, str] = {}
         self._node, self._values, self._inputs, self._transforms = node, values, inputs, transforms
         self._monotonic, self._since = monotonic, monotonic()
+        self._counted, self._lossy = (self._since, 0, 0), ""  # when, received, lost; what was found then
 
     def look(self) -> None:
         """Find what is wrong now and log what changed; called about twice a second."""
@@ -53,7 +56,7 @@ class Supervision:
     def _find(self, now: float) -> list[tuple[str, str]]:
         return [
             ("clock", self._clock(now)),
-            ("image", self._silence("image", now) or self._unusable(now)),
+            ("image", self._silence("image", now) or self._unusable(now) or self._losing(now)),
             ("camera_info", self._camera_info(now)),
             ("depth", self._silence("depth", now)),
             ("tf", self._tf()),
@@ -88,6 +91,23 @@ class Supervision:
         if since is None or now - since < 0.5:
             return ""
         return f"images are refused: {self._inputs.counters.last_refusal}"
+
+    def _losing(self, now: float) -> str:
+        """Images that were sent and do not arrive."""
+        counters = self._inputs.counters
+        then, images, lost = self._counted
+        if now - then >= LOOK_BACK:
+            self._counted = now, counters.images, counters.lost
+            missing = counters.lost - lost
+            sent = counters.images - images + missing
+            self._lossy = (
+                f"{missing} of {sent} images on {self._inputs.topics['image']} were lost on the way within "
+                f"{LOOK_BACK:.0f} s; Fast DDS needs more room for them: start camera driver and node with "
+                "FASTDDS_DEFAULT_PROFILES_FILE=$(ros2 pkg prefix --share d4rt_ros)/config/fastdds_shm.xml"
+                if missing > max(_FEW * sent, 1)
+                else ""
+            )
+        return self._lossy
 
     def _camera_info(self, now: float) -> str:
         topic = self._inputs.topics["camera_info"]
