@@ -38,6 +38,7 @@ _LAYOUT = {
 }
 ENCODINGS = tuple(_LAYOUT)
 MAX_PIXELS = 1 << 26
+_PNG = b"\x89PNG\r\n\x1a\n"
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 
 
@@ -111,7 +112,7 @@ def decode_rgb(
 
 def _announced_size(data: bytes) -> tuple[int, int]:
     """(H, W) that a JPEG or PNG file says it has. Raises ValueError for anything else."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+    if data.startswith(_PNG) and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
         return height, width
     place = 2
@@ -127,6 +128,19 @@ def _announced_size(data: bytes) -> tuple[int, int]:
     raise ValueError(
         f"compressed image of {len(data)} bytes is neither JPEG nor PNG, or is cut off in its head"
     )
+
+
+def _check_chunks(data: bytes) -> None:
+    """Raises ValueError for a PNG file with a chunk that ends behind its end.
+
+    OpenCV makes room for what a chunk announces, up to 4 GiB, before it looks for it.
+    """
+    place, kind = 8, b""
+    while kind != b"IEND" and place + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        place += 12 + length
+    if place > len(data):
+        raise ValueError(f"compressed image of {len(data)} bytes is cut off: a part of it ends at {place}")
 
 
 def decode_compressed(image_format: str, data: np.ndarray) -> np.ndarray:
@@ -146,11 +160,14 @@ def decode_compressed(image_format: str, data: np.ndarray) -> np.ndarray:
     """
     if "compressedDepth" in image_format:
         raise ValueError(f"format '{image_format}' is compressed depth, not a camera image")
-    height, width = _announced_size(data.tobytes())
+    file = data.tobytes()
+    height, width = _announced_size(file)
     if height * width > MAX_PIXELS:  # before a small file unfolds into gigabytes
         raise ValueError(
             f"compressed image of {width}x{height} pixels; at most {MAX_PIXELS} pixels are allowed"
         )
+    if file.startswith(_PNG):
+        _check_chunks(file)
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:

@@ -151,12 +151,15 @@ def test_compressed_images_keep_their_colours_and_ignore_orientation_tags():
 
 
 def test_compressed_data_that_is_no_camera_image_is_refused():
-    jpeg = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1]
+    jpeg, png = (cv2.imencode(kind, np.zeros((8, 8, 3), np.uint8))[1] for kind in (".jpg", ".png"))
+    head, pixels = png[:33].tobytes(), png[33:].tobytes()
     for data, words in (
         (b"\xff\xd8 nonsense", "neither JPEG nor PNG"),
         (b"", "of 0 bytes is neither JPEG nor PNG"),
         (b"\x89PNG\r\n\x1a\n" + 8 * b"x" + struct.pack(">II", 60_000, 60_000), "60000x60000 pixels; at most"),
-        (b"\x89PNG\r\n\x1a\n" + 8 * b"x" + struct.pack(">II", 6, 6), "cannot be decoded"),
+        (head + struct.pack(">I", 0) + b"IEND", "cannot be decoded"),
+        (head + struct.pack(">I", 1 << 30) + pixels[4:], r"cut off: a part of it ends at 10737\d+"),
+        (png[:-9].tobytes(), "is cut off"),
         (cv2.imencode(".bmp", np.zeros((8, 8, 3), np.uint8))[1].tobytes(), "neither JPEG nor PNG"),
         (jpeg[: len(jpeg) // 4].tobytes(), "cut off in its head"),
     ):
