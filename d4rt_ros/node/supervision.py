@@ -15,7 +15,7 @@ from d4rt_ros.node.transforms import Transforms
 
 _DIGITS = re.compile(r"\d+")
 PATIENCE = 2.0  # seconds of silence that need no explanation
-LOOK_BACK = 5.0  # seconds over which lost images are counted
+LOOK_BACK = 5.0  # seconds at least over which lost images are counted
 _FEW = 0.1  # share of the images that may be lost without a word
 
 
@@ -39,7 +39,7 @@ class Supervision:
         self.troubles: dict[str, str] = {}
         self._node, self._values, self._inputs, self._transforms = node, values, inputs, transforms
         self._monotonic, self._since = monotonic, monotonic()
-        self._counted, self._lossy = (self._since, 0, 0), ""  # when, received, lost; what was found then
+        self._counted, self._loss = (self._since, 0, 0), ""  # when, received, lost; what was found then
 
     def look(self) -> None:
         """Find what is wrong now and log what changed; called about twice a second."""
@@ -100,14 +100,15 @@ class Supervision:
             self._counted = now, counters.images, counters.lost
             missing = counters.lost - lost
             sent = counters.images - images + missing
-            self._lossy = (
+            self._loss = (
                 f"{missing} of {sent} images on {self._inputs.topics['image']} were lost on the way within "
-                f"{LOOK_BACK:.0f} s; Fast DDS needs more room for them: start camera driver and node with "
+                f"{now - then:.0f} s: the middleware had no room for them, or this node no time; over "
+                "Fast DDS start camera driver and node with "
                 "FASTDDS_DEFAULT_PROFILES_FILE=$(ros2 pkg prefix --share d4rt_ros)/config/fastdds_shm.xml"
                 if missing > max(_FEW * sent, 1)
                 else ""
             )
-        return self._lossy
+        return self._loss
 
     def _camera_info(self, now: float) -> str:
         topic = self._inputs.topics["camera_info"]
