@@ -177,7 +177,7 @@ def run(seconds: float, profile: Path | None, domain: int) -> dict[str, Any]:
 def main() -> None:
     """Measure, print a table, then one line of JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one minute in all; else ten")
+    parser.add_argument("--quick", action="store_true", help="about a minute in all; else ten")
     parser.add_argument("--client", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.client:
