@@ -89,6 +89,11 @@ def test_euroc(tmp_path: Path) -> None:
     np.testing.assert_allclose(sequence.intrinsics, disk.K)
     assert sequence.stamps[0] == disk.EUROC_START
     assert _open(tmp_path / "V1_01_easy" / "mav0").name == "V1_01_easy"
+    calibration = tmp_path / "V1_01_easy" / "mav0" / "cam0" / "sensor.yaml"
+    calibration.write_text(
+        "%YAML:1.0\n" + calibration.read_text()
+    )  # as OpenCV wants it, and some copies have it
+    np.testing.assert_allclose(_open(tmp_path / "V1_01_easy").intrinsics, disk.K)
     bent = _open(disk.euroc(tmp_path / "V2", distortion=(-0.3, 0.1, 0.0, 0.0)))
     plain = disk.images()[0]
     assert np.abs(bent.images[0].astype(int) - plain).max() > 5

@@ -115,7 +115,7 @@ def test_hints_say_what_views_see_how_surely_and_what_was_guessed() -> None:
     truth = pixels(depth, 64)[..., 2].log()
     change, free, precision, apart, guess = found_in(frames, truth).hints.unbind(1)
     small = torch.nn.functional.adaptive_avg_pool2d(truth[None], CELLS)[0]
-    torch.testing.assert_close(guess, small - small.mean())
+    assert (guess - small + small.mean()).abs().median() < 0.01, "what all frames guess together"
     assert change.abs().max() < 1
     assert precision.min() >= 0
     assert precision[:, 8:24, 8:24].median() > 0.8
@@ -127,9 +127,9 @@ def test_hints_say_what_views_see_how_surely_and_what_was_guessed() -> None:
     assert still[:, 2].max() < 0.3, "a camera that stands still tells nothing"
 
 
-def test_a_camera_that_stands_still_changes_nothing() -> None:
+def test_a_camera_that_stands_still_tells_no_depth_but_what_all_frames_guess() -> None:
     frames, _, _ = walls(0, 0)
-    guess = torch.rand(FRAMES, 64, 64)
+    guess = torch.rand(1, 64, 64).expand(FRAMES, -1, -1)
     found = found_in(frames, guess)
     torch.testing.assert_close(found.log_depth, guess, atol=1e-4, rtol=0)
     np.testing.assert_allclose(found.poses, np.tile(np.eye(4), (FRAMES, 1, 1)), atol=1e-6)

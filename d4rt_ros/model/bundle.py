@@ -144,6 +144,13 @@ def triangulate(
     return Triangulated(found, precision, apart)
 
 
+def depth_ratios(views: Views, cameras: Cameras, log_depth: Array) -> Array:
+    """How deep points of log depths [T, M] are in all cameras, over how deep in their own: [T, M, T]."""
+    rotation, shift = (part.astype(views.rays.dtype)[:, :, 2] for part in cameras.between())
+    z = views.rays @ np.swapaxes(rotation, 1, 2) + np.exp(-log_depth)[..., None] * shift[:, None]
+    return np.asarray(np.maximum(z, _IN_FRONT))
+
+
 def rotations(vector: Array) -> Array:
     """Rotations [N, 3, 3] by vectors [N, 3] in rad (Rodrigues)."""
     cross = _cross(vector)

@@ -148,19 +148,23 @@ def with_depth(paths: Tensor, log_depth: Tensor) -> Tensor:
 
 def follow(paths: Tensor, queries: Queries) -> Tensor:
     """Paths of the points (u, v) of frames t_src, [B, N]: [B, N, T, C], as in `flow_paths`."""
-    b, frames, h, w = paths.shape[:4]
+    return read(paths.flatten(4), queries).unflatten(-1, (paths.shape[4], -1))
+
+
+def read(maps: Tensor, queries: Queries) -> Tensor:
+    """Maps [B, T, h, w, C] at the points (u, v) of frames t_src, [B, N]: [B, N, C]."""
+    _, frames, h, w, _ = maps.shape
     x = (queries.u * w - 0.5).clamp(0, w - 1)
     y = (queries.v * h - 0.5).clamp(0, h - 1)
     x0, y0 = x.floor().clamp(max=max(w - 2, 0)), y.floor().clamp(max=max(h - 2, 0))
-    step = torch.arange(2, device=paths.device)
+    step = torch.arange(2, device=maps.device)
     column = (x0.long()[..., None] + step).clamp(max=w - 1)
     row = (y0.long()[..., None] + step).clamp(max=h - 1)
-    first = (torch.arange(b, device=paths.device)[:, None] * frames + queries.t_src) * h
+    first = (torch.arange(len(maps), device=maps.device)[:, None] * frames + queries.t_src) * h
     index = (first[..., None] + row)[..., None] * w + column[..., None, :]  # [B, N, 2, 2]
-    block = paths.flatten(0, 3).flatten(1).index_select(0, index.flatten()).unflatten(0, index.shape)
+    block = maps.flatten(0, 3).index_select(0, index.flatten()).unflatten(0, index.shape)
     block = torch.lerp(block[..., 0, :, :], block[..., 1, :, :], (y - y0)[..., None, None])
-    block = torch.lerp(block[..., 0, :], block[..., 1, :], (x - x0)[..., None])
-    return block.unflatten(-1, (frames, -1))
+    return torch.lerp(block[..., 0, :], block[..., 1, :], (x - x0)[..., None])
 
 
 def at(path: Tensor, time: Tensor) -> Tensor:

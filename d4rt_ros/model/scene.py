@@ -13,14 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from d4rt_ros.model.agreement import unsupported
 from d4rt_ros.model.embedding import from_network, to_unit
-from d4rt_ros.model.flow import fine_paths, with_depth
+from d4rt_ros.model.flow import fine_paths, read, with_depth
 from d4rt_ros.model.graphs import COUNTS
 from d4rt_ros.model.layers import KeysValues
 from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.model.queries import Answers, Queries
 from d4rt_ros.model.structure import CELLS, Structure, find_structure, lens_focal
+from d4rt_ros.model.video import check_frames, resize, upload
 
 if TYPE_CHECKING:
     from d4rt_ros.model.network import D4RT
@@ -135,6 +137,9 @@ class Scene:
 
         Any number of them; they are split to fit, and the split does not show in the answers. Raises
         ValueError for another shape, a time index outside 0..T-1 or a u, v that is not finite.
+
+        Where the frames were compared, confidence is what `Agreement` says of the source pixel: on real
+        footage the network's own tells nothing.
         """
         raw = self.decode_raw(queries)
         config = self.model.config
@@ -144,8 +149,17 @@ class Scene:
             visibility=raw["visibility"].sigmoid(),
             displacement=raw["displacement"],
             normal=F.normalize(raw["normal"], dim=-1),
-            confidence=raw["confidence"].sigmoid().clamp(1e-4, 1 - 1e-4),
+            confidence=self._confidence(raw["confidence"], queries).clamp(1e-4, 1 - 1e-4),
         )
+
+    def _confidence(self, logits: Tensor, queries: Queries) -> Tensor:
+        """0..1 of the network's logits, or what frames that were compared say."""
+        if self._agreed is None:
+            return logits.sigmoid()
+        queries = queries.to(self.device)
+        if self.batched:
+            return read(self._agreed, queries)[..., 0]
+        return read(self._agreed, queries.apply(lambda x: x[None]))[0, :, 0]
 
     @torch.inference_mode()
     def decode_raw(self, queries: Queries) -> dict[str, Tensor]:
@@ -211,8 +225,25 @@ class Scene:
         aspect, focal = float(self.aspect_ratio), float(self.focal)
         guess = self.images[0, ..., 3]
         found = find_structure(self.frames, self._fine_paths[0], guess, aspect, focal, self.focal_known)
-        change = self.model.refine(self.images, found.hints[None].to(self.device))[0].cpu()
-        return replace(found, log_depth=found.log_depth + change)
+        return found.refined(self.model.refine(self.images, found.hints[None].to(self.device))[0])
+
+    @cached_property
+    def _agreed(self) -> Tensor | None:
+        """`Agreement.confidence` of windows, [B, T, CELLS, CELLS, 1], where the network compares frames."""
+        if self.batched:
+            parts = [row._agreed for row in self._rows]
+            told = [part for part in parts if part is not None]
+            return torch.cat(told) if told else None
+        if self._structure is None:
+            return None
+        log_depth, agreement = self._structure.log_depth, self._structure.agreement
+        share = unsupported(log_depth, CELLS) if agreement is None else agreement.confidence(log_depth)
+        return share[None, ..., None].to(self.device)
+
+    @cached_property
+    def _rows(self) -> list[Scene]:
+        """The windows of a batch, each of which finds its structure once."""
+        return [self[index] for index in range(len(self))]
 
     @property
     def _some_frames(self) -> list[int]:
@@ -238,14 +269,14 @@ class Scene:
         if self.focal is None or self.focal_known:
             return self.focal
         if self.batched:
-            return torch.stack([self[index].lens for index in range(len(self))]).flatten()  # type: ignore[misc]
+            return torch.stack([row.lens for row in self._rows]).flatten()  # type: ignore[misc]
         return self.focal if self._structure is None else torch.full_like(self.focal, self._structure.focal)
 
     @cached_property
     def _across(self) -> Tensor:
         """By how much answers lie further from the axis than the network says, [B], for rays of the lens."""
         if self.batched:
-            return torch.cat([self[index]._across for index in range(len(self))])
+            return torch.cat([row._across for row in self._rows])
         assert self.lens is not None
         own = lens_focal(self._seen.double().cpu().numpy(), float(self.aspect_ratio))
         return torch.ones_like(self.lens) if own is None else own / self.lens
@@ -254,7 +285,7 @@ class Scene:
     def settled(self) -> tuple[Tensor, Tensor | None]:
         """Images and paths that answers start from: the encoder's, made to agree with the camera's motion."""
         if self.batched and self.paths is not None and self.images.shape[-1] != 3:
-            parts = [self[index].settled for index in range(len(self))]
+            parts = [row.settled for row in self._rows]
             paths = [path for _, path in parts if path is not None]
             return torch.cat([image for image, _ in parts]), torch.cat(paths)
         if self._structure is None or self._fine_paths is None:
@@ -286,32 +317,3 @@ class Scene:
             raise ValueError(f"time indices {int(low)}..{int(high)} are outside 0..{self.num_frames - 1}")
         if not all(math.isfinite(x) for x in torch.stack((queries.u, queries.v)).aminmax()):  # NaN spreads
             raise ValueError("u or v of a query is not finite")
-
-
-def check_frames(frames: int, longest: int, step: int) -> int:
-    """Return `frames` if a window may have so many. Raises ValueError otherwise."""
-    if frames < step or frames % step:
-        raise ValueError(f"{frames} frames are not a multiple of the tubelet's {step}")
-    if frames > longest:
-        raise ValueError(f"{frames} frames are more than the network's {longest}")
-    return frames
-
-
-def upload(video: Tensor, device: torch.device) -> Tensor:
-    """Copy to the device; from pinned memory on a stream of its own, so that running work is not held up."""
-    if device.type != "cuda" or video.device == device:
-        return video.to(device)
-    stream = torch.cuda.Stream(device)
-    with torch.cuda.stream(stream):
-        copy = video.pin_memory().to(device, non_blocking=True)
-    torch.cuda.current_stream(device).wait_stream(stream)
-    copy.record_stream(torch.cuda.current_stream(device))
-    return copy
-
-
-def resize(video: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize [B, T, 3, H, W] to `size` with averaging; its extent, so (u, v), stays the same."""
-    if tuple(video.shape[-2:]) == size:
-        return video
-    flat = F.interpolate(video.flatten(0, 1), size, mode="bilinear", antialias=True, align_corners=False)
-    return flat.unflatten(0, video.shape[:2])

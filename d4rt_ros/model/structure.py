@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from d4rt_ros.model.agreement import Agreement
 from d4rt_ros.model.bundle import Array, Cameras, Views, adjust, misfit, triangulate, unexplained
 from d4rt_ros.model.doubt import doubts
 from d4rt_ros.model.parallel import over_cores
@@ -28,6 +29,7 @@ _KNOWN = (
     0.2,
 )  # deviation of log depth where cameras are placed by it: at first as if it were right
 _GUESSED, _FREE = 0.3, 1.0  # the same in itself, and if next to nothing were known of it
+_SETTLED = 0.25  # the same of what all frames guess together
 _EVEN = 2.0  # one over the misfit, in deviations, of a window whose views are as good as expected
 _LOST = 2.2  # misfit, in deviations, of views that are not of one world that stands still
 _TOLD = 0.25  # share of a resting camera's misfit that is left where these still tell how it moved
@@ -51,12 +53,21 @@ class Structure:
         poses: [T, 4, 4] float64, where cameras are in camera 0, in the scale of `log_depth`; None where the
             window does not say.
         focal: length of the lens in image widths: as given, or nearer to what the views say.
+        agreement: by which frames tell of each other's depth; None where `poses` is or fits badly.
     """
 
     log_depth: Tensor
     hints: Tensor
     poses: Array | None
     focal: float
+    agreement: Agreement | None = None
+
+    def refined(self, change: Tensor) -> Structure:
+        """With log depth changed by what `Refiner` says, [T, H, W], on which frames agree once more."""
+        log_depth = self.log_depth + change.float().cpu()
+        if self.agreement is not None:
+            log_depth = self.agreement.settle(log_depth)
+        return replace(self, log_depth=log_depth)
 
 
 def find_structure(
@@ -73,15 +84,15 @@ def find_structure(
         known: the length is known; otherwise it is a guess, too.
     """
     guess = log_depth.cpu()
-    views = _views(paths.cpu().numpy(), doubts(frames, paths).numpy(), aspect)
-    cells = F.adaptive_avg_pool2d(guess[None], CELLS)[0].numpy()
-    mean = float(cells.mean())
-    expected = (cells - cells.mean()).reshape(len(cells), -1)
+    ways = paths.cpu().numpy()
+    views = _views(ways, doubts(frames, paths).numpy(), aspect)
+    mean = float(guess.mean())
+    expected = _in_cells(guess) - mean
     chosen = _chosen()
     some = Views(*(part[:, chosen].astype(float) for part in (views.rays, views.seen, views.deviation)))
     guessed = depths = expected[:, chosen].astype(float)
     nothing = Structure(guess, torch.zeros(len(guess), HINTS, CELLS, CELLS), None, focal)
-    nothing.hints[:, -1] = torch.from_numpy(cells - cells.mean()).clamp(-_CLEAR, _CLEAR)
+    nothing.hints[:, -1] = torch.from_numpy(expected).view(-1, CELLS, CELLS).clamp(-_CLEAR, _CLEAR)
     if np.isfinite(views.deviation).mean() < _SEEN:
         return nothing
     if not known:
@@ -100,9 +111,12 @@ def find_structure(
     poses = cameras.poses()
     poses[:, :3, 3] *= np.exp(mean)
     if left > _LOST:
-        told = left < _TOLD * misfit(some, Cameras.at_rest(len(guess)), guessed)
-        return replace(nothing, poses=poses, focal=focal) if told else nothing
-    change = triangulate(views, cameras, expected, _GUESSED, blur).log_depth - expected
+        moved = left < _TOLD * misfit(some, Cameras.at_rest(len(guess)), guessed)
+        return replace(nothing, poses=poses, focal=focal) if moved else nothing
+    agreement = Agreement(views, cameras, _ends(ways), mean)
+    guess = agreement.settle(guess)
+    expected = _in_cells(guess) - mean
+    change = triangulate(views, cameras, expected, _SETTLED, blur).log_depth - expected
     free = triangulate(views, cameras, expected, _FREE, blur)
     hints = np.stack(
         (
@@ -115,8 +129,8 @@ def find_structure(
         1,
     )
     maps = torch.from_numpy(hints.reshape(len(guess), HINTS, CELLS, CELLS)).float()
-    change = F.interpolate(maps[None, :, 0], guess.shape[-2:], mode="bilinear", align_corners=False)[0]
-    return Structure(guess + change, maps, poses, focal)
+    told = F.interpolate(maps[None, :, 0], guess.shape[-2:], mode="bilinear", align_corners=False)[0]
+    return Structure(guess + told, maps, poses, focal, agreement)
 
 
 def _likely_focal(views: Views, log_depth: Array, focal: float) -> float:
@@ -144,8 +158,7 @@ def _views(paths: Array, doubt: Array, aspect: float) -> Views:
     As a lens of a length of one image width sees them.
     """
     frames, cells = paths.shape[:2]
-    grid = ((np.arange(cells) + 0.5) / cells - 0.5).astype(paths.dtype)
-    start = np.stack(np.meshgrid(grid, grid), -1)[:, :, None]
+    start = _middles(cells) - np.float32(0.5)
     lens = np.array((1.0, 1.0 / aspect), paths.dtype)
     ends = start + paths[..., :2]
     deviation = _LEAST + _OF_WAY * np.hypot(paths[..., 0], paths[..., 1]) + paths[..., 2]
@@ -159,6 +172,22 @@ def _views(paths: Array, doubt: Array, aspect: float) -> Views:
         (ends * lens).reshape(frames, -1, frames, 2),
         deviation.reshape(frames, -1, frames),
     )
+
+
+def _middles(cells: int) -> Array:
+    """(u, v) of the middles of cells, [cells, cells, 1, 2] float32."""
+    line = (np.arange(cells, dtype=np.float32) + 0.5) / cells
+    return np.stack(np.meshgrid(line, line), -1)[:, :, None]
+
+
+def _ends(paths: Array) -> Array:
+    """Where `paths` [T, h, w, T, 3] lead, [T, h * w, T, 2]."""
+    return (_middles(paths.shape[1]) + paths[..., :2]).reshape(len(paths), -1, len(paths), 2)
+
+
+def _in_cells(maps: Tensor) -> Array:
+    """Means [T, CELLS * CELLS] of maps [T, h, w]."""
+    return np.asarray(F.adaptive_avg_pool2d(maps[None], CELLS)[0].flatten(1).numpy())
 
 
 def _chosen() -> Array:

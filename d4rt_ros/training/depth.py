@@ -13,8 +13,8 @@ from d4rt_ros.model import D4RT
 from d4rt_ros.model.flow import fine_paths, flow_paths
 from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.pyramid import Pyramid, levelled
-from d4rt_ros.model.scene import resize
-from d4rt_ros.model.structure import CELLS, find_structure
+from d4rt_ros.model.structure import CELLS, Structure, find_structure
+from d4rt_ros.model.video import resize
 from d4rt_ros.training.feed import Batch, focal_lengths
 from d4rt_ros.training.losses import map_error, relative_error
 from d4rt_ros.training.truth import ClipBatch
@@ -54,7 +54,10 @@ class DepthNetwork(nn.Module):
             return {"guess": pixels[..., 3], "lens": log_focal}
         with torch.no_grad():
             pixels, _ = _pixels(self.pyramid, self.flow, video, self.size, aspect_ratio)
-            hints, told, _ = _structures(video, pixels[..., 3], aspect_ratio, focal)
+            found, _ = _structures(video, pixels[..., 3], aspect_ratio, focal)
+            hints, told = (
+                torch.stack(p).to(video.device) for p in zip(*((f.hints, f.log_depth) for f in found))
+            )
         return {"guess": pixels[..., 3], "told": told, "refined": told + self.refiner(pixels, hints)}
 
 
@@ -63,8 +66,10 @@ def settled(model: D4RT, video: Tensor, aspect_ratio: Tensor, focal: Tensor) -> 
     """What answers start from, for `D4RT.forward`: log depth [B, T, H, W] and paths of clips uint8."""
     assert model.encoder.pyramid is not None
     pixels, _ = _pixels(model.encoder.pyramid, True, video, model.config.image_size, aspect_ratio)
-    hints, told, paths = _structures(video, pixels[..., 3], aspect_ratio, focal)
-    return told + model.refine(pixels, hints), paths
+    found, paths = _structures(video, pixels[..., 3], aspect_ratio, focal)
+    change = model.refine(pixels, torch.stack([f.hints for f in found]).to(video.device))
+    log_depth = torch.stack([f.refined(c).log_depth for f, c in zip(found, change)])
+    return log_depth.to(video.device), paths
 
 
 def _pixels(
@@ -79,20 +84,16 @@ def _pixels(
 
 def _structures(
     video: Tensor, guess: Tensor, aspect_ratio: Tensor, focal: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Hints [B, T, HINTS, CELLS, CELLS] and log depth [B, T, H, W] of clips, and the paths that tell them."""
+) -> tuple[list[Structure], Tensor]:
+    """What the windows of clips tell, and the paths that tell it."""
 
-    def find(row: int) -> tuple[Tensor, Tensor, Tensor]:
+    def find(row: int) -> tuple[Structure, Tensor]:
         paths = fine_paths(video[row], CELLS)[0]
-        found = find_structure(
-            video[row], paths, guess[row].float(), float(aspect_ratio[row]), float(focal[row])
-        )
-        return found.hints, found.log_depth, paths
+        guessed, aspect = guess[row].float(), float(aspect_ratio[row])
+        return find_structure(video[row], paths, guessed, aspect, float(focal[row])), paths
 
-    hints, log_depth, paths = (
-        torch.stack(p).to(video.device) for p in zip(*over_cores(find, range(len(video))))
-    )
-    return hints, log_depth, paths
+    found, paths = zip(*over_cores(find, range(len(video))))
+    return list(found), torch.stack(paths).to(video.device)
 
 
 def depth_terms(found: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from d4rt_ros.model import D4RT, Queries
 from d4rt_ros.model.checkpoints import load_model, save_weights
 from d4rt_ros.model.precision import select_precision
-from d4rt_ros.model.scene import resize
+from d4rt_ros.model.video import resize
 from d4rt_ros.training.depth import LENS_WEIGHT, DepthNetwork, depth_terms, settled, uncertain, validate_depth
 from d4rt_ros.training.feed import Batch, Batches
 from d4rt_ros.training.losses import d4rt_loss

@@ -12,7 +12,15 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from d4rt_ros.camera import Camera
-from d4rt_ros.evaluation.readers.files import Skipped, is_pose, nearest, opencv_matrix, read_numbers, read_rgb
+from d4rt_ros.evaluation.readers.files import (
+    Skipped,
+    is_pose,
+    nearest,
+    opencv_matrix,
+    read_numbers,
+    read_rgb,
+    read_yaml,
+)
 from d4rt_ros.evaluation.sequence import DataError, Frames, Sequence
 
 LAYOUT = "EuRoC"
@@ -65,7 +73,7 @@ def read(path: Path) -> Sequence:
 def _camera(path: Path) -> tuple[Camera, np.ndarray]:
     """The camera and body_from_camera [4, 4] of sensor.yaml."""
     try:
-        sensor = yaml.safe_load(path.read_text())
+        sensor = read_yaml(path)
         width, height = sensor["resolution"]
         model = _MODELS[sensor.get("distortion_model", "radtan")]
         coefficients = tuple(float(c) for c in sensor.get("distortion_coefficients", ()))

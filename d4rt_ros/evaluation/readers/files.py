@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 
 from d4rt_ros.camera import Camera
 from d4rt_ros.evaluation.sequence import DataError
@@ -38,6 +40,15 @@ def read_numbers(path: Path, columns: int | None = None) -> np.ndarray:
     if table.ndim != 2 or (columns is not None and table.shape[1] < columns):
         raise DataError(f"{path}: expected rows of {columns or 'equally many'} numbers")
     return table
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file; the line "%YAML:1.0" that OpenCV's own begin with, which no YAML has, is left out.
+
+    Raises OSError, UnicodeDecodeError or yaml.YAMLError.
+    """
+    text = path.read_text()
+    return yaml.safe_load(text.split("\n", 1)[-1] if text.startswith("%YAML:") else text)
 
 
 def read_rgb(path: Path, camera: Camera | None = None) -> np.ndarray:

@@ -28,6 +28,7 @@ from d4rt_ros.evaluation.readers.files import (
     read_depth,
     read_numbers,
     read_rgb,
+    read_yaml,
 )
 from d4rt_ros.evaluation.sequence import DataError, Frames, Sequence
 
@@ -134,7 +135,7 @@ def _camera(name: str, size: tuple[int, int], notes: list[str]) -> Camera:
 def _read_short(path: Path) -> Sequence:
     try:
         truth = json.loads((path / "ground_truth.json").read_text())
-        calibration = yaml.safe_load((path / "camera_intrinsics.yaml").read_text())
+        calibration = read_yaml(path / "camera_intrinsics.yaml")
         k = np.array(calibration["intrinsics"], np.float64)
         per_metre = 1 / float(calibration["depth_scale"])
         entries = sorted(truth.items(), key=lambda item: int(item[0]))
