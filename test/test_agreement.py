@@ -130,3 +130,16 @@ def test_a_network_that_compares_no_frames_tells_its_own() -> None:
     queries = some_queries(20, FRAMES)
     expected = scene.decode_raw(queries)["confidence"].sigmoid()
     torch.testing.assert_close(scene.decode(queries).confidence, expected)
+
+
+def test_structure_begins_and_refined_depth_ends_with_it() -> None:
+    frames, depth, _ = walls()
+    torch.manual_seed(1)
+    wrong = 0.2 * F.interpolate(torch.randn(1, FRAMES, 6, 6), (64, 64), mode="bicubic")[0]
+    guess = pixels(depth, 64)[..., 2].log() + wrong
+    found = found_in(frames, guess)
+    assert found.agreement is not None
+    small = F.adaptive_avg_pool2d(found.agreement.settle(guess)[None], CELLS)[0]
+    torch.testing.assert_close(found.hints[:, -1], small - guess.mean())
+    expected = found.agreement.settle(found.log_depth + wrong)
+    torch.testing.assert_close(found.refined(wrong).log_depth, expected)
