@@ -55,9 +55,8 @@ class DepthNetwork(nn.Module):
         with torch.no_grad():
             pixels, _ = _pixels(self.pyramid, self.flow, video, self.size, aspect_ratio)
             found, _ = _structures(video, pixels[..., 3], aspect_ratio, focal)
-            hints, told = (
-                torch.stack(p).to(video.device) for p in zip(*((f.hints, f.log_depth) for f in found))
-            )
+            hints = torch.stack([f.hints for f in found]).to(video.device)
+            told = torch.stack([f.log_depth for f in found]).to(video.device)
         return {"guess": pixels[..., 3], "told": told, "refined": told + self.refiner(pixels, hints)}
 
 
