@@ -122,7 +122,7 @@ def main() -> None:
     def timed_take(header: Any, image: np.ndarray) -> None:
         now, started = time.time_ns(), time.thread_time()
         if not first:
-            first.append(session.inputs._number or 1)
+            first.append(session.inputs.counters.gaps.newest or 1)
         transports.append((now - conversions.stamp_ns(header.stamp)) / 1e6)
         take(header, image)
         callback_cpu.append(1e3 * (time.thread_time() - started))

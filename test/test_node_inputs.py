@@ -10,6 +10,7 @@ import pytest
 from builtin_interfaces.msg import Time
 from node_rig import FRAMES, TYPES, Rig, stamp, wait
 from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
@@ -152,6 +153,32 @@ def test_images_that_are_lost_on_the_way_are_told_with_what_to_do(monkeypatch):
             rig.play(1)
         assert not trouble(rig, "image")
     finally:
+        rig.close()
+
+
+def test_two_cameras_on_one_topic_are_named_and_lose_nothing_of_each_other(monkeypatch):
+    monkeypatch.setattr(supervision, "LOOK_BACK", 1.0)
+    rig = Rig()
+    other = Node("other_camera", context=rig.context)
+    try:
+        rig.play(2 * FRAMES)
+        publisher = other.create_publisher(Image, "image", 5)
+        assert wait(lambda: rig.node.count_publishers("/image") == 2)
+        lost, counters = rig.session.inputs.counters.lost, rig.session.inputs.counters
+        deadline = time.monotonic() + 10
+        while not trouble(rig, "image") and time.monotonic() < deadline:
+            images = counters.images
+            publisher.publish(rig.image(frame_id="other"))
+            assert wait(lambda images=images: counters.images > images)
+            rig.play(1)
+        assert "2 publishers send images on /image in turn" in trouble(rig, "image")
+        assert counters.lost == lost
+        deadline = time.monotonic() + 10
+        while trouble(rig, "image") and time.monotonic() < deadline:
+            rig.play(1)
+        assert not trouble(rig, "image")
+    finally:
+        other.destroy_node()
         rig.close()
 
 

@@ -126,7 +126,7 @@ def test_images_without_a_number_are_taken_and_no_gap_is_counted(idle, info):
     inputs = node.session.inputs
     image = conversions.rgb_image(TYPES, stamp(0), "camera", zeros((*SIZE, 3), uint8))
     inputs._takers[inputs._subscriptions["image"]](image_bytes(image), info)
-    assert inputs.counters.images == 1 and inputs.counters.missed is None
+    assert inputs.counters.images == 1 and inputs.counters.gaps.missed is None
 
 
 def test_what_a_callback_raises_is_logged_and_the_next_one_is_taken(idle, monkeypatch, capfd):

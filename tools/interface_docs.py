@@ -93,7 +93,8 @@ Sensor-data quality of service (best effort, depth 10) unless `image_reliability
 Large images and Fast DDS: its default shared memory holds no 640x480 colour image, which then goes through
 UDP in pieces, late, and with losses under load. Set `FASTDDS_DEFAULT_PROFILES_FILE` to
 `<share>/d4rt_ros/config/fastdds_shm.xml` for the camera driver and the node to give it enough. `/diagnostics`
-counts the images that were lost on the way; more than a tenth within 5 s are a warning, there and in the log.
+counts the images that were lost on the way; more than a tenth within 5 s are a warning, there and in the log,
+as are several publishers that send images in turn.
 
 ## Topics out
 

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from d4rt_ros import conversions
 from d4rt_ros.camera import Camera
+from d4rt_ros.node.gaps import Gaps
 from d4rt_ros.node.listener import Listener, OnArrival, listened_group
 from d4rt_ros.node.messages import camera_qos
 from d4rt_ros.node.parameters import Value
@@ -31,8 +32,6 @@ except ImportError:  # Humble has them under their former name
 SLOP_NS = 20_000_000  # a depth image belongs to an image if their stamps differ by at most this
 PATIENCE_NS = 300_000_000  # a frame waits so long for its depth image or its transform
 
-_NO_NUMBER = 2**64 - 1  # what rmw says instead of a sequence number; rclpy may say None, Humble's nothing
-
 
 @dataclass
 class InputCounters:
@@ -40,7 +39,7 @@ class InputCounters:
 
     images: int = 0  # arrived
     refused: int = 0  # could not be read
-    missed: int | None = None  # gaps in the publisher's numbers; None where the middleware does not give them
+    gaps: Gaps = field(default_factory=Gaps)  # in the numbers of images
     dropped: int = 0  # what the middleware reports as lost; it does not see what it overwrites in our queue
     alone: int = 0  # went on without the depth image or transform that scale.source asks for
     last_refusal: str = ""
@@ -51,7 +50,7 @@ class InputCounters:
     @property
     def lost(self) -> int:
         """Images that were sent to us and never arrived."""
-        return self.dropped if self.missed is None else self.missed
+        return self.dropped if self.gaps.missed is None else self.gaps.missed
 
 
 class CameraInputs:
@@ -81,7 +80,6 @@ class CameraInputs:
         self._rectified = bool(values["image_rectified"])
         self._scale, self._odom = values["scale.source"], str(values["frames.odom"])
         self._info: Any = None
-        self._number: int | None = None  # that the camera's publisher gave to its newest image
         self._depths: deque[tuple[int, Any]] = deque(maxlen=30)
         self._waiting: deque[Frame] = deque()
         self._qos = camera_qos(str(values["image_reliability"]))
@@ -112,7 +110,7 @@ class CameraInputs:
         def take(received: Any, info: dict[str, int]) -> None:
             self.counters.heard[kind] = time.monotonic()
             if kind == "image":
-                self._count_gap(info.get("publication_sequence_number"))
+                self.counters.gaps.take(info.get("publication_sequence_number"))
             try:
                 callback(received)
             except ValueError as error:
@@ -147,14 +145,6 @@ class CameraInputs:
         except UnsupportedEventTypeError:  # not every middleware can tell
             made = common()
         self._subscriptions[kind], self._takers[made] = made, take
-
-    def _count_gap(self, number: int | None) -> None:
-        if number is None or number >= _NO_NUMBER:
-            return
-        last, self._number = self._number, number
-        # A number that goes back is that of another publisher, or of the same one started anew.
-        gap = number - last - 1 if last is not None and number > last else 0
-        self.counters.missed = (self.counters.missed or 0) + gap
 
     def _take_raw(self, data: bytes) -> None:
         self.counters.images += 1

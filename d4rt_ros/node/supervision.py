@@ -17,6 +17,7 @@ _DIGITS = re.compile(r"\d+")
 PATIENCE = 2.0  # seconds of silence that need no explanation
 LOOK_BACK = 5.0  # seconds at least over which lost images are counted
 _FEW = 0.1  # share of the images that may be lost without a word
+_TURNS = 3  # times that numbers go back within that while: more than a camera that starts anew
 
 
 class Supervision:
@@ -39,7 +40,8 @@ class Supervision:
         self.troubles: dict[str, str] = {}
         self._node, self._values, self._inputs, self._transforms = node, values, inputs, transforms
         self._monotonic, self._since = monotonic, monotonic()
-        self._counted, self._loss = (self._since, 0, 0), ""  # when, received, lost; what was found then
+        self._counted = self._since, 0, 0, 0  # when, images received, lost, turns of their numbers
+        self._flow = ""  # what was found then
 
     def look(self) -> None:
         """Find what is wrong now and log what changed; called about twice a second."""
@@ -56,7 +58,7 @@ class Supervision:
     def _find(self, now: float) -> list[tuple[str, str]]:
         return [
             ("clock", self._clock(now)),
-            ("image", self._silence("image", now) or self._unusable(now) or self._losing(now)),
+            ("image", self._silence("image", now) or self._unusable(now) or self._disturbed(now)),
             ("camera_info", self._camera_info(now)),
             ("depth", self._silence("depth", now)),
             ("tf", self._tf()),
@@ -92,23 +94,29 @@ class Supervision:
             return ""
         return f"images are refused: {self._inputs.counters.last_refusal}"
 
-    def _losing(self, now: float) -> str:
-        """Images that were sent and do not arrive."""
-        counters = self._inputs.counters
-        then, images, lost = self._counted
-        if now - then >= LOOK_BACK:
-            self._counted = now, counters.images, counters.lost
-            missing = counters.lost - lost
-            sent = counters.images - images + missing
-            self._loss = (
-                f"{missing} of {sent} images on {self._inputs.topics['image']} were lost on the way within "
+    def _disturbed(self, now: float) -> str:
+        """Images that were sent and do not arrive, or that are not of one camera."""
+        counters, topic = self._inputs.counters, self._inputs.topics["image"]
+        then, images, lost, turns = self._counted
+        if now - then < LOOK_BACK:
+            return self._flow
+        self._counted = now, counters.images, counters.lost, counters.gaps.turns
+        missing = counters.lost - lost
+        sent = counters.images - images + missing
+        self._flow = ""
+        if counters.gaps.turns - turns >= _TURNS:
+            self._flow = (
+                f"{self._node.count_publishers(topic)} publishers send images on {topic} in turn; give each "
+                "camera a topic and a node of its own"
+            )
+        elif missing > max(_FEW * sent, 1):
+            self._flow = (
+                f"{missing} of {sent} images on {topic} were lost on the way within "
                 f"{now - then:.0f} s: the middleware had no room for them, or this node no time; over "
                 "Fast DDS start camera driver and node with "
                 "FASTDDS_DEFAULT_PROFILES_FILE=$(ros2 pkg prefix --share d4rt_ros)/config/fastdds_shm.xml"
-                if missing > max(_FEW * sent, 1)
-                else ""
             )
-        return self._loss
+        return self._flow
 
     def _camera_info(self, now: float) -> str:
         topic = self._inputs.topics["camera_info"]
