@@ -17,19 +17,16 @@ from torch import Tensor
 from d4rt_ros.model.agreement import Agreement
 from d4rt_ros.model.bundle import Array, Cameras, Views, adjust, misfit, triangulate, unexplained
 from d4rt_ros.model.doubt import doubts
+from d4rt_ros.model.neighbours import OWN, guess_error
 from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.refiner import HINTS
 
 CELLS = 32  # of a frame, each way, whose depth is looked at
 _EVERY = 4  # cells, each way, of which one helps to place cameras
 _LEAST, _OF_WAY = 5e-4, 0.02  # deviation of flow, in image widths: at least, and of the way that it leads
-_KNOWN = (
-    0.02,
-    0.2,
-    0.2,
-)  # deviation of log depth where cameras are placed by it: at first as if it were right
+# Deviation of log depth where cameras are placed by it: at first as if it were right.
+_KNOWN = (0.02, 0.2, 0.2)
 _GUESSED, _FREE = 0.3, 1.0  # the same in itself, and if next to nothing were known of it
-_SETTLED = 0.25  # the same of what all frames guess together
 _EVEN = 2.0  # one over the misfit, in deviations, of a window whose views are as good as expected
 _LOST = 2.2  # misfit, in deviations, of views that are not of one world that stands still
 _TOLD = 0.25  # share of a resting camera's misfit that is left where these still tell how it moved
@@ -116,8 +113,9 @@ def find_structure(
     agreement = Agreement(views, cameras, _ends(ways), mean)
     guess = agreement.settle(guess)
     expected = _in_cells(guess) - mean
-    change = triangulate(views, cameras, expected, _SETTLED, blur).log_depth - expected
     free = triangulate(views, cameras, expected, _FREE, blur)
+    likely = expected + guess_error(expected, free.log_depth, free.precision).astype(expected.dtype)
+    change = triangulate(views, cameras, likely, OWN, blur).log_depth - expected
     hints = np.stack(
         (
             change,
