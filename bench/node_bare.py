@@ -7,13 +7,14 @@ SIGTERM; then one line of JSON.
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
 from array import array
-from contextlib import suppress
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
@@ -30,7 +31,9 @@ POINT = 52  # bytes of a point of ~/query
 def main() -> None:
     """Run until SIGTERM."""
     keep_freed_memory()
-    rclpy.init()
+    ended = threading.Event()
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     node = rclpy.create_node("d4rt")
     depth, cloud = bytes(4 * HEIGHT * WIDTH), bytes(10_000 * POINT)
     publisher = node.create_publisher(Image, "~/depth/image", OUTPUT)
@@ -54,9 +57,13 @@ def main() -> None:
 
     node.create_subscription(Image, "image", on_image, qos_profile_sensor_data)
     node.create_service(Query, "~/query", on_request, qos_profile=REQUESTS)
-    with suppress(ExternalShutdownException):
-        rclpy.spin(node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not ended.is_set():  # rclpy's own handlers at times wake nobody who waits, who then waits for ever
+        executor.spin_once(timeout_sec=0.2)
     print(json.dumps({"overhead_ms": overhead[5:]}), flush=True)
+    node.destroy_node()
+    rclpy.try_shutdown()
 
 
 if __name__ == "__main__":
