@@ -286,7 +286,7 @@ def seen_at(i: int) -> Room:
     return Room(stamps(2 * i, 4), noise=0.001)
 
 
-def grow(joiner: Joiner, windows: int) -> float:
+def memory_growth(joiner: Joiner, windows: int) -> float:
     """Resident memory at the end over that in the second fifth; 1 MB of ballast in each scene."""
     memory = np.zeros(windows)
     alive: weakref.WeakSet[Room] = weakref.WeakSet()
@@ -303,7 +303,7 @@ def grow(joiner: Joiner, windows: int) -> float:
 
 def test_memory_is_flat() -> None:
     """60 windows."""
-    assert grow(Joiner(grid=4), 60) < 1.05
+    assert memory_growth(Joiner(grid=4), 60) < 1.05
 
 
 @pytest.mark.slow
@@ -311,7 +311,7 @@ def test_memory_is_flat() -> None:
 def test_memory_and_time_are_flat_over_a_thousand_windows() -> None:
     """Time beside a joiner that has just begun, in turn: machines have slow minutes."""
     old, new, windows = Joiner(grid=4), Joiner(grid=4), 1000
-    assert grow(old, windows) < 1.05
+    assert memory_growth(old, windows) < 1.05
     seconds = np.zeros((100, 2))
     for row in range(len(seconds)):
         for column, joiner, i in ((0, old, windows + row), (1, new, row)):

@@ -12,8 +12,8 @@ from d4rt_ros.model.neighbours import guess_error
 SIDE = 8
 
 
-def flat(value: float, frames: int = 1) -> np.ndarray:
-    return np.full((frames, SIDE * SIDE), value)
+def flat(value: float) -> np.ndarray:
+    return np.full((1, SIDE * SIDE), value)
 
 
 def left_half() -> np.ndarray:

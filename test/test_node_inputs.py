@@ -29,6 +29,14 @@ def trouble(rig, subject):
     return rig.session.supervision.troubles.get(subject, "")
 
 
+def ends(rig, subject):
+    """Whether a trouble does, while the camera goes on."""
+    deadline = time.monotonic() + 10
+    while trouble(rig, subject) and time.monotonic() < deadline:
+        rig.play(1)
+    return not trouble(rig, subject)
+
+
 def test_an_unknown_encoding_is_refused_by_name_and_the_stream_goes_on(rig):
     bad = rig.image()
     bad.encoding = "8UC3"
@@ -148,10 +156,7 @@ def test_images_that_are_lost_on_the_way_are_told_with_what_to_do(monkeypatch):
         assert told and 20 < int(told[1]) <= inputs.counters.lost
         assert int(told[1]) < int(told[2]) <= inputs.counters.images + inputs.counters.lost
         assert "FASTDDS_DEFAULT_PROFILES_FILE" in trouble(rig, "image")
-        deadline = time.monotonic() + 10
-        while trouble(rig, "image") and time.monotonic() < deadline:
-            rig.play(1)
-        assert not trouble(rig, "image")
+        assert ends(rig, "image")
     finally:
         rig.close()
 
@@ -173,10 +178,7 @@ def test_two_cameras_on_one_topic_are_named_and_lose_nothing_of_each_other(monke
             rig.play(1)
         assert "2 publishers send images on /image in turn" in trouble(rig, "image")
         assert counters.lost == lost
-        deadline = time.monotonic() + 10
-        while trouble(rig, "image") and time.monotonic() < deadline:
-            rig.play(1)
-        assert not trouble(rig, "image")
+        assert ends(rig, "image")
     finally:
         other.destroy_node()
         rig.close()

@@ -21,7 +21,7 @@ _TELLING = 1e-6  # precision of a cell that tells nothing
 
 
 def guess_error(guess: Array, told: Array, precision: Array) -> Array:
-    """By how much neighbours together say that log depth is more than guessed: [T, n * n] float64.
+    """By how much neighbours together say that log depth is more than guessed: [T, n * n], as `guess`.
 
     Args:
         guess: [T, n * n], log depths, row by row.
@@ -30,7 +30,7 @@ def guess_error(guess: Array, told: Array, precision: Array) -> Array:
     """
     weight = 1.0 / (1.0 / np.maximum(precision, _TELLING) + OWN**2)
     error = (told - guess).clip(-_MOST, _MOST)
-    return np.stack([_field(*frame) for frame in zip(guess, error, weight)])
+    return np.stack([_field(*frame) for frame in zip(guess, error, weight)]).astype(guess.dtype)
 
 
 def _field(guess: Array, error: Array, weight: Array) -> Array:

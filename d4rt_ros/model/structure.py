@@ -114,7 +114,7 @@ def find_structure(
     guess = agreement.settle(guess)
     expected = _in_cells(guess) - mean
     free = triangulate(views, cameras, expected, _FREE, blur)
-    likely = expected + guess_error(expected, free.log_depth, free.precision).astype(expected.dtype)
+    likely = expected + guess_error(expected, free.log_depth, free.precision)
     change = triangulate(views, cameras, likely, OWN, blur).log_depth - expected
     hints = np.stack(
         (

@@ -41,7 +41,7 @@ class Supervision:
         self._node, self._values, self._inputs, self._transforms = node, values, inputs, transforms
         self._monotonic, self._since = monotonic, monotonic()
         self._counted = self._since, 0, 0, 0  # when, images received, lost, turns of their numbers
-        self._flow = ""  # what was found then
+        self._disturbance = ""  # what was found then
 
     def look(self) -> None:
         """Find what is wrong now and log what changed; called about twice a second."""
@@ -99,24 +99,25 @@ class Supervision:
         counters, topic = self._inputs.counters, self._inputs.topics["image"]
         then, images, lost, turns = self._counted
         if now - then < LOOK_BACK:
-            return self._flow
+            return self._disturbance
         self._counted = now, counters.images, counters.lost, counters.gaps.turns
         missing = counters.lost - lost
         sent = counters.images - images + missing
-        self._flow = ""
-        if counters.gaps.turns - turns >= _TURNS:
-            self._flow = (
-                f"{self._node.count_publishers(topic)} publishers send images on {topic} in turn; give each "
+        self._disturbance = ""
+        publishers = self._node.count_publishers(topic)
+        if publishers > 1 and counters.gaps.turns - turns >= _TURNS:
+            self._disturbance = (
+                f"{publishers} publishers send images on {topic} in turn; give each "
                 "camera a topic and a node of its own"
             )
         elif missing > max(_FEW * sent, 1):
-            self._flow = (
+            self._disturbance = (
                 f"{missing} of {sent} images on {topic} were lost on the way within "
                 f"{now - then:.0f} s: the middleware had no room for them, or this node no time; over "
                 "Fast DDS start camera driver and node with "
                 "FASTDDS_DEFAULT_PROFILES_FILE=$(ros2 pkg prefix --share d4rt_ros)/config/fastdds_shm.xml"
             )
-        return self._flow
+        return self._disturbance
 
     def _camera_info(self, now: float) -> str:
         topic = self._inputs.topics["camera_info"]
