@@ -11,7 +11,7 @@ from tiny_recipe import TINY_MODEL, tiny
 from torch import Tensor
 
 from d4rt_ros.model.pyramid import USUAL_FOCAL
-from d4rt_ros.training.depth import LENS_WEIGHT, settled, validate_depth
+from d4rt_ros.training.depth import settled, validate_depth
 from d4rt_ros.training.feed import Feed, focal_lengths
 from d4rt_ros.training.loop import held_out
 from d4rt_ros.training.procedural import ProceduralSource
@@ -30,28 +30,36 @@ def one_step(**changes: Any) -> tuple[Trainer, set[str], dict[str, float]]:
     return trainer, {name for name in after if not torch.equal(after[name], before[name])}, found
 
 
-@pytest.mark.parametrize("stage", ["guess", "refined"])
-def test_a_stage_moves_its_own_part_only(stage: str) -> None:
-    trainer, moved, found = one_step(depth=stage)
-    own = "encoder.pyramid." if stage == "guess" else "refiner."
+def test_the_refiner_is_trained_alone() -> None:
+    trainer, moved, found = one_step(refine=True)
     assert moved
-    assert all(name.startswith(own) and "to_tokens" not in name for name in moved)
-    expected = found[stage] + LENS_WEIGHT * found.get("lens", 0.0)
-    assert found["loss"] == pytest.approx(expected, rel=1e-6)
+    assert all(name.startswith("refiner.") for name in moved)
+    assert found["loss"] == pytest.approx(found["refined"], rel=1e-6)
     figures = trainer.validate(held_out(trainer.recipe))
-    names = ["guess"] if stage == "guess" else ["guess", "told", "refined"]
-    lens = ["focal_err"] if stage == "guess" else []
-    assert list(figures) == [*(f"absrel_{name}" for name in (*names, "constant")), *lens]
+    assert list(figures) == [f"absrel_{name}" for name in ("guess", "told", "refined", "constant")]
     assert all(value > 0 for value in figures.values())
 
 
-def test_the_rest_learns_on_settled_windows_while_the_pyramid_s_depth_stays() -> None:
+def test_answers_learn_on_settled_windows_while_what_settles_them_stays() -> None:
     trainer, moved, found = one_step(structure=True)
-    pyramid = {name for name in moved if name.startswith("encoder.pyramid.")}
-    assert {name.split(".")[2] for name in pyramid} <= {"to_tokens"}
+    assert {name.split(".")[0] for name in moved} <= {"query_embedder", "decoder", "heads"}
     assert any(name.startswith("decoder.") for name in moved)
     assert found["loss"] > 0
     assert trainer.validate(held_out(trainer.recipe))["absrel"] > 0
+
+
+@pytest.mark.parametrize(("lens", "taught"), [(0.0, False), (0.5, True)])
+def test_all_but_the_refiner_learns_at_once_and_the_lens_where_it_is_asked_for(
+    lens: float, taught: bool
+) -> None:
+    model = {**TINY_MODEL, "image_size": [32, 32]}  # smaller, a guess has no place to begin from
+    _, moved, found = one_step(model=model, losses={"map": 1.0, "lens": lens})
+    assert not any(name.startswith("refiner.") for name in moved)
+    for part in ("encoder.pyramid.guess.", "encoder.blocks.", "memory_proj.", "decoder.", "heads."):
+        assert any(name.startswith(part) for name in moved), part
+    assert any(name.startswith("encoder.pyramid.lens.") for name in moved) == taught
+    assert ("lens" in found) == taught
+    assert found["map"] > 0
 
 
 def test_training_starts_answers_where_use_does() -> None:
@@ -64,21 +72,21 @@ def test_training_starts_answers_where_use_does() -> None:
         torch.nn.init.normal_(parameter, std=0.05)  # nothing begins at zero here
     batch = Feed(trainer.recipe).batch(0)
     scene = model.encode(batch.video[0], aspect_ratio=float(batch.aspect_ratio[0])).with_focal(0.8)
-    log_depth, fine = settled(model, batch.video[:1], batch.aspect_ratio[:1], torch.tensor([0.8]))
+    known = settled(model, batch.video[:1], batch.aspect_ratio[:1], torch.tensor([0.8]))
     images, paths = scene.settled
-    torch.testing.assert_close(images[..., 3], log_depth, atol=1e-4, rtol=1e-4)
-    assert paths is not None
-    torch.testing.assert_close(paths[..., :3], fine)
+    assert known.pixels is not None
+    torch.testing.assert_close(images, known.pixels, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(paths, known.paths, atol=1e-4, rtol=1e-4)
     queries = batch.queries.apply(lambda x: x[:1])
     with torch.no_grad():
-        raw = model(batch.video[:1].float() / 255, batch.aspect_ratio[:1], queries, settled=(log_depth, fine))
+        raw = model(batch.video[:1].float() / 255, batch.aspect_ratio[:1], queries, encoded=known)
     found = scene.decode_raw(queries.apply(lambda x: x[0]))
     torch.testing.assert_close(on_lens(scene, raw["xyz"][0]), found["xyz"], atol=1e-3, rtol=1e-3)
 
 
 def test_clips_may_have_more_pixels_than_the_network_sees() -> None:
     large = [{"options": {"objects": 2, "clutter": 2, "size": [32, 32]}}]
-    for changes in ({"depth": "refined"}, {"structure": True}):
+    for changes in ({"refine": True}, {"structure": True}, {"losses": {"map": 1.0}}):
         found = one_step(sources=large, **changes)[2]
         assert found["loss"] > 0
 
@@ -113,17 +121,18 @@ def test_figures_of_depth_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"depth": "all"}, {"structure": True, "model": {**TINY_MODEL, "flow": False, "refiner": 0}}]
+    "changes",
+    [
+        {"refine": True, "structure": True},
+        {"structure": True, "model": {**TINY_MODEL, "flow": False, "refiner": 0}},
+    ],
 )
 def test_stages_that_do_not_exist_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="depth is 'all'|structure needs"):
+    with pytest.raises(ValueError, match="two stages|structure needs"):
         recipe_from_dict(tiny(**changes))
 
 
-@pytest.mark.parametrize(
-    ("stage", "missing"), [("guess", {"pyramid": 0, "refiner": 0}), ("refined", {"refiner": 0})]
-)
-def test_a_part_that_is_not_there_cannot_be_trained(stage: str, missing: dict[str, int]) -> None:
-    recipe = recipe_from_dict(tiny(**ONE, depth=stage, model={**TINY_MODEL, **missing}))
-    with pytest.raises(ValueError, match="no pyramid|no refiner"):
+def test_a_refiner_that_is_not_there_cannot_be_trained() -> None:
+    recipe = recipe_from_dict(tiny(**ONE, refine=True, model={**TINY_MODEL, "refiner": 0}))
+    with pytest.raises(ValueError, match="no refiner"):
         Trainer(recipe, torch.device("cpu"))

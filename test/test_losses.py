@@ -88,9 +88,12 @@ def test_nothing_to_learn_where_the_answer_is_right_up_to_scale(scale: float) ->
 
 def test_total_is_the_weighted_sum() -> None:
     truth, other = a_truth(seed=1), a_truth(seed=2)
-    weights = LossWeights(1.0, 0.3, 0.7, 0.2, 0.5, 0.4, 0.6, 0.8)
+    weights = LossWeights(1.0, 0.3, 0.7, 0.2, 0.5, 0.4, 0.6, 0.8, 0.9)
     log_depth, depth = torch.rand(2, len(truth.xyz), 2, 3, 4)
-    total, terms = d4rt_loss({**perfect(other), "log_depth": log_depth}, truth, weights, depth)
+    log_focal, focal = torch.rand(2, len(truth.xyz))
+    told = {**perfect(other), "log_depth": log_depth, "log_focal": log_focal}
+    total, terms = d4rt_loss(told, truth, weights, depth, focal)
+    assert float(terms["lens"]) == pytest.approx(float((log_focal - focal.log()).abs().mean()))
     expected = sum(getattr(weights, f.name) * float(terms[f.name]) for f in fields(weights))
     assert float(total) == pytest.approx(expected, rel=1e-5)
 

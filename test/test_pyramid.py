@@ -121,6 +121,40 @@ def test_the_transformer_hears_what_convolutions_tell() -> None:
     assert (model.encoded(video, torch.ones(1)).memory - before).abs().max() > 0.01
 
 
+def test_the_transformer_tells_each_frame_and_cell_of_its_own() -> None:
+    pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 48)
+    nn.init.normal_(pyramid.from_tokens.weight)
+    nn.init.zeros_(pyramid.from_tokens.bias)
+    maps, tokens = pyramid.down(video, None), torch.zeros(1, 3 * 8 * 6, 12)
+    assert torch.equal(pyramid.joined(maps, tokens).eighth, maps.eighth)
+    tokens[0, 2 * 48 + 3 * 6 + 4] = 1.0  # third slot, fourth row, fifth column
+    joined = pyramid.joined(maps, tokens)
+    cells = (joined.eighth != maps.eighth).any(1).nonzero().tolist()
+    assert cells == [[4, 3, 4], [5, 3, 4]]
+    assert joined.half is maps.half
+    assert (joined.eighth[4, :, 3, 4] - maps.eighth[4, :, 3, 4]).std() > 0.1
+    halves = [(joined.eighth - maps.eighth)[frame, :, 3, 4] for frame in (4, 5)]
+    assert not torch.allclose(*halves)
+
+
+def test_depth_and_lens_hear_the_transformer() -> None:
+    torch.manual_seed(0)
+    model, video = D4RT(SMALL).eval().requires_grad_(False), torch.rand(1, 4, 3, 64, 64)
+    assert model.encoder.pyramid is not None
+    for part in (model.encoder.pyramid.guess.coarse, model.encoder.pyramid.lens.out):
+        nn.init.normal_(part.weight, std=0.1)
+
+    def found() -> tuple[Tensor, Tensor]:
+        encoded = model.encoded(video, torch.ones(1))
+        assert encoded.pixels is not None
+        assert encoded.log_focal is not None
+        return encoded.pixels[..., 3], encoded.log_focal
+
+    before = found()
+    nn.init.normal_(model.encoder.pyramid.from_tokens.weight, std=0.1)
+    assert all((after - value).abs().max() > 1e-3 for after, value in zip(found(), before))
+
+
 def test_depth_is_read_from_all_maps() -> None:
     pyramid = small_pyramid()
     maps = pyramid.down(torch.rand(1, 6, 3, 64, 48), None)
@@ -133,10 +167,9 @@ def test_depth_is_read_from_all_maps() -> None:
 
 def test_a_frame_has_its_own_depth_and_a_pixel_its_place() -> None:
     pyramid, video = small_pyramid(), torch.rand(1, 6, 3, 64, 48)
-    ratio = torch.ones(1)
-    before = pyramid.guessed(video, None, ratio)[0]
+    before = pyramid.depth(pyramid.down(video, None), 1)
     video[0, 4, :, 30:34, 20:24] += 0.5
-    moved = (pyramid.guessed(video, None, ratio)[0] - before).abs()[0]
+    moved = (pyramid.depth(pyramid.down(video, None), 1) - before).abs()[0]
     assert moved.amax((1, 2)).gt(0).tolist() == [False] * 4 + [True, False]
     assert moved[4, 24:40, 14:30].mean() > 4 * moved[4, :8].mean()
 
@@ -165,12 +198,15 @@ def test_flow_is_read_to_neighbours() -> None:
 def test_every_frame_and_the_shape_of_images_tell_of_the_lens() -> None:
     pyramid, video, ratio = small_pyramid(), torch.rand(2, 6, 3, 64, 48), torch.tensor([0.75, 2.0])
 
+    def told_by(frames: Tensor, ratio: Tensor) -> Tensor:
+        return pyramid.lens(pyramid.down(frames, None).eighth, ratio)
+
     def lens() -> Tensor:
-        return pyramid.guessed(video, None, ratio)[1]
+        return told_by(video, ratio)
 
     before = lens()
     assert before.shape == (2,)
-    alone = torch.cat([pyramid.guessed(video[:1, t : t + 1], None, ratio[:1])[1] for t in range(6)])
+    alone = torch.cat([told_by(video[:1, t : t + 1], ratio[:1]) for t in range(6)])
     torch.testing.assert_close(alone.mean(), before[0])
     video[1, 3, :, :20, :20] = 0.0
     assert lens()[0] == before[0]

@@ -33,14 +33,10 @@ def test_impossible_recipes_are_refused_by_name(values: dict[str, Any], complain
 
 
 def test_recipes_of_the_package_load() -> None:
-    stages = {name: load_recipe(f"builtin{name}") for name in ("", "_depth", "_refiner", "_short")}
-    assert [stages[name].depth for name in ("_depth", "_refiner", "", "_short")] == [
-        "guess",
-        "refined",
-        "",
-        "",
-    ]
-    assert stages[""].structure
+    stages = {name: load_recipe(f"builtin{name}") for name in ("", "_refiner", "_settled", "_short")}
+    assert [name for name, stage in stages.items() if stage.refine] == ["_refiner"]
+    assert [name for name, stage in stages.items() if stage.structure] == ["_settled"]
+    assert [name for name, stage in stages.items() if stage.losses.lens] == [""]
     builtin, fine = load_recipe("builtin"), load_recipe("finetune_opend4rt")
     assert builtin.model == ModelConfig()
     assert not fine.model.relative and fine.optimiser.lr <= 1e-4

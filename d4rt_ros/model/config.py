@@ -37,7 +37,7 @@ class ModelConfig:
     vit_width: int = 256
     vit_heads: int = 4
     vit_depth: int = 8
-    vit_mlp_ratio: float = 4.0
+    vit_mlp_ratio: float = 3.0
     dec_width: int = 256
     dec_heads: int = 4
     dec_depth: int = 4
@@ -134,10 +134,11 @@ _PAPER: dict[str, Any] = {
     "dec_heads": 12,
     "dec_depth": 6,
 }
+_USUAL = {"vit_mlp_ratio": 4.0}
 _VIT: dict[str, dict[str, Any]] = {
-    "base": {"vit_width": 768, "vit_heads": 12, "vit_depth": 12},
-    "large": {"vit_width": 1024, "vit_heads": 16, "vit_depth": 24},
-    "huge": {"vit_width": 1280, "vit_heads": 16, "vit_depth": 32},
+    "base": {"vit_width": 768, "vit_heads": 12, "vit_depth": 12, **_USUAL},
+    "large": {"vit_width": 1024, "vit_heads": 16, "vit_depth": 24, **_USUAL},
+    "huge": {"vit_width": 1280, "vit_heads": 16, "vit_depth": 32, **_USUAL},
     "giant": {"vit_width": 1408, "vit_heads": 16, "vit_depth": 40, "vit_mlp_ratio": 48 / 11},
 }
 _OPEND4RT: dict[str, Any] = {
@@ -181,7 +182,7 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
             raise ValueError("attention between queries is not part of D4RT (paper section 2)")
         variant = str(encoder.get("variant", "custom")).lower().replace("vit_", "").replace("vit-", "")
         sizes = {"b": "base", "l": "large", "h": "huge", "g": "giant"}
-        vit = dict(_VIT[sizes[variant[0]]]) if variant != "custom" and variant[0] in sizes else {}
+        vit = dict(_VIT[sizes[variant[0]]]) if variant != "custom" and variant[0] in sizes else {**_USUAL}
         for ours, theirs in (
             ("vit_width", "hidden_dim"),
             ("vit_heads", "num_heads"),

@@ -113,4 +113,7 @@ class Encoder(nn.Module):
             else:  # frame-local: the aspect-ratio token sits these out
                 local = block(x[:, :-1].reshape(-1, per_slot, x.shape[-1]))
                 x = torch.cat((local.reshape(x.shape[0], -1, x.shape[-1]), x[:, -1:]), dim=1)
-        return self.final_norm(x), maps
+        x = self.final_norm(x)
+        if self.pyramid is not None and maps is not None:
+            maps = self.pyramid.joined(maps, x[:, :-1])
+        return x, maps

@@ -45,13 +45,13 @@ def pyramid_flops(config: ModelConfig, frames: int | None = None) -> int:
     pixels = slots * config.patch[0] * math.prod(config.image_size)
     half, quarter, eighth = (config.pyramid * step for step in (1, 2, 4))
     kernels = 9 * 5 * half / 4 + 9 * half * quarter / 16 + 9 * quarter * eighth / 64
-    kernels += 9 * 6 * quarter**2 / 16 + 9 * 6 * eighth**2 / 64 + 4 * eighth * quarter / 64 + quarter
-    kernels += quarter * half / 4 + 9 * half**2 / 2 + 9 * half
+    kernels += 9 * 10 * quarter**2 / 16 + 9 * 6 * eighth**2 / 64 + 4 * eighth * quarter / 64 + quarter
+    kernels += quarter * half / 4 + 9 * half**2 + 9 * half
     if config.flow:
         kernels += 9 * FLOWS * quarter / 16
     lens = 2 * slots * config.patch[0] * JOINED * (LOOK * LENS_PARTS**2 + 2)
     kernels += eighth * LOOK / 64
-    return round(2 * pixels * kernels) + 2 * tokens * config.patch[0] * eighth * config.vit_width + lens
+    return round(2 * pixels * kernels) + 4 * tokens * config.patch[0] * eighth * config.vit_width + lens
 
 
 def keys_values_flops(config: ModelConfig, frames: int | None = None) -> int:

@@ -16,7 +16,7 @@ from d4rt_ros.model.encoder import Encoder
 from d4rt_ros.model.flow import at, flow_paths, follow, with_depth
 from d4rt_ros.model.graphs import DecodeGraphs
 from d4rt_ros.model.layers import Attention, CrossBlock, KeysValues, SelfBlock
-from d4rt_ros.model.pyramid import Conv, Lens, levelled
+from d4rt_ros.model.pyramid import Conv, Lens, Pyramid, levelled
 from d4rt_ros.model.queries import Queries
 from d4rt_ros.model.refiner import Refiner
 from d4rt_ros.model.scene import Scene
@@ -191,27 +191,24 @@ class D4RT(nn.Module):
         aspect_ratio: Tensor,
         queries: Queries,
         images: Tensor | None = None,
-        settled: tuple[Tensor, Tensor] | None = None,
+        encoded: Encoded | None = None,
     ) -> dict[str, Tensor]:
         """Train: raw outputs of the six heads [B, N, ...] for queries [B, N].
 
         video [B, T, 3, H, W] is float in 0..1 at the input size; `images`, if given, is the same video at
         another resolution, for the colour patches (not with a pyramid). With a pyramid its "log_depth"
-        [B, T, H, W] comes too, and answers start from it, or from `settled`: log depth that agrees with the
-        window's motion, and paths of `fine_paths`, as in `Scene.settled`.
+        [B, T, H, W], from which answers start, and "log_focal" [B] come too. `encoded`, if given, is what the
+        encoder made of the video, its depth and paths perhaps settled as in `Scene.settled`.
         """
-        encoded = self.encoded(video, aspect_ratio)
-        pixels, paths = encoded.pixels, encoded.paths
+        if encoded is None:
+            encoded = self.encoded(video, aspect_ratio)
+        pixels = encoded.pixels
         if pixels is None:
             pixels = (video if images is None else images).movedim(-3, -1)
-        if settled is not None:
-            log_depth, fine = settled
-            pixels, paths = (
-                torch.cat((pixels[..., :3], log_depth[..., None]), -1),
-                with_depth(fine, log_depth),
-            )
-        raw = self.answer(queries, pixels, self.decoder.keys_values(encoded.memory), paths)
-        return raw if encoded.pixels is None else {**raw, "log_depth": pixels[..., 3]}
+        raw = self.answer(queries, pixels, self.decoder.keys_values(encoded.memory), encoded.paths)
+        if encoded.pixels is None or encoded.log_focal is None:
+            return raw
+        return {**raw, "log_depth": pixels[..., 3], "log_focal": encoded.log_focal}
 
     @property
     def device(self) -> torch.device:
@@ -294,6 +291,8 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.5)
     elif isinstance(module, Lens):
         nn.init.zeros_(module.out.weight)
+    elif isinstance(module, Pyramid):
+        nn.init.zeros_(module.from_tokens.weight)
     elif isinstance(module, QueryEmbedding):
         _centre(module.patch_proj[0])
     elif isinstance(module, Encoder):

@@ -85,10 +85,11 @@ class Pyramid(nn.Module):
             Conv(quarter, eighth, stride=2), nn.ReLU(inplace=True), *(Residual(eighth) for _ in range(3))
         )
         self.to_tokens = nn.Linear(slot * eighth, token_width)
+        self.from_tokens = nn.Linear(token_width, slot * eighth)
         self.up = Conv(eighth, 4 * quarter, side=1)
-        self.up_block = Residual(quarter)
+        self.up_block = nn.Sequential(*(Residual(quarter) for _ in range(3)))
         self.up_half = Conv(quarter, 4 * half, side=1)
-        self.half_block = Residual(half)
+        self.half_block = nn.Sequential(*(Residual(half) for _ in range(2)))
         self.guess = ReadOut(quarter, half)
         self.lens = Lens(eighth)
         self.slot = slot
@@ -112,6 +113,13 @@ class Pyramid(nn.Module):
         cells = maps.eighth.permute(0, 2, 3, 1).unflatten(0, (batch, -1, self.slot))
         return self.to_tokens(cells.movedim(2, 4).flatten(4).flatten(1, 3))
 
+    def joined(self, maps: Maps, tokens: Tensor) -> Maps:
+        """Maps to whose coarsest is added what the transformer made of them, [B, tokens, token_width]."""
+        frames, channels, rows, columns = maps.eighth.shape
+        cells = self.from_tokens(tokens.to(self.from_tokens.weight.dtype))
+        cells = cells.reshape(-1, rows, columns, self.slot, channels).permute(0, 3, 4, 1, 2)
+        return maps._replace(eighth=maps.eighth + cells.reshape(frames, channels, rows, columns))
+
     def depth(self, maps: Maps, batch: int) -> Tensor:
         """Maps of `batch` windows to log depth [batch, T, H, W], float32."""
         x = F.pixel_shuffle(self.up(maps.eighth), 2)
@@ -119,11 +127,6 @@ class Pyramid(nn.Module):
         half = self.half_block((maps.half + F.pixel_shuffle(self.up_half(quarter), 2)).relu_())
         found = self.guess(quarter, half)
         return found.to(torch.float32).reshape(batch, -1, *found.shape[-2:])
-
-    def guessed(self, video: Tensor, paths: Tensor | None, aspect_ratio: Tensor) -> tuple[Tensor, Tensor]:
-        """Log depth [B, T, H, W] of video [B, T, 3, H, W] in 0..1, levelled, and what `Lens` says, [B]."""
-        maps = self.down(video, paths)
-        return self.depth(maps, len(video)), self.lens(maps.eighth, aspect_ratio)
 
 
 class ReadOut(nn.Module):

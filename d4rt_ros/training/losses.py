@@ -33,6 +33,7 @@ class LossWeights:
     confidence: float = 0.2
     log_depth: float = 0.0  # per-clip scale-invariant log depth: keeps depth variance from collapsing
     map: float = 0.0  # the same of every pixel of the pyramid's guess, for networks that have one
+    lens: float = 0.0  # of the logarithm of the focal length that such networks tell
 
 
 def signed_log(x: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def log_depth_error(z: Tensor, z_true: Tensor, mask: Tensor) -> Tensor:
 def map_error(log_depth: Tensor, depth: Tensor) -> Tensor:
     """Mean |log z - log z_true - their median difference| of maps [B, T, H, W] for every clip [B].
 
-    Pixels without a finite true depth above 0 are left out.
+    Pixels without a finite true depth above 0 are left out. The guess may be of another size than the truth.
     """
     apart, known = _map_ratios(log_depth, depth)
     return masked_mean(apart.abs(), known)
@@ -86,8 +87,14 @@ def relative_error(log_depth: Tensor, depth: Tensor) -> Tensor:
     return masked_mean(near + math.e * (apart - 1.0).clamp(min=0.0), known)
 
 
+def sized(log_depth: Tensor, depth: Tensor) -> Tensor:
+    """A map [B, T, H, W] at the size of another."""
+    return F.interpolate(log_depth, depth.shape[-2:], mode="bilinear", align_corners=False)
+
+
 def _map_ratios(log_depth: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
     """Logarithm of z / z_true, less its median, [B, T * H * W], and where it is known."""
+    log_depth = sized(log_depth, depth)
     known = (torch.isfinite(depth) & (depth > 0)).flatten(1)
     return _centred(log_depth.flatten(1) - torch.where(known, depth.flatten(1), 1.0).log(), known), known
 
@@ -106,6 +113,7 @@ def d4rt_loss(
     truth: Truth,
     weights: LossWeights,
     depth: Tensor | None = None,
+    focal: Tensor | None = None,
     *,
     confidence_active: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -113,10 +121,11 @@ def d4rt_loss(
 
     Args:
         raw: what `D4RT.forward` returns for queries [B, N]: xyz, uv, visibility (logit), displacement,
-            normal, confidence (logit); log_depth [B, T, H, W] where there is a pyramid.
+            normal, confidence (logit); log_depth [B, T, H, W] and log_focal [B] where there is a pyramid.
         truth: the answers [B, N].
         weights: of the terms.
         depth: true depth of every pixel [B, T, H, W], not finite where unknown; needed for the term `map`.
+        focal: true focal lengths [B] in image widths; needed for the term `lens`.
         confidence_active: False holds c at 1 in the xyz term, for the first part of a run: with it on from
             the start the network lowers c instead of the error. The head itself learns from the error all the
             same.
@@ -154,6 +163,8 @@ def d4rt_loss(
     terms["normal"] = masked_mean(1 - cosine, truth.normal_valid)
     if "log_depth" in raw and depth is not None:
         terms["map"] = map_error(raw["log_depth"], depth)
+    if "log_focal" in raw and focal is not None:
+        terms["lens"] = (raw["log_focal"] - focal.log()).abs()
 
     total = sum(getattr(weights, name) * term.mean() for name, term in terms.items())
     report = {name: term.detach().mean() for name, term in terms.items()}

@@ -88,7 +88,7 @@ class Recipe:
 
     model: ModelConfig
     start_from: str = ""  # weights to begin with: a file or folder that `load_model` reads
-    depth: str = ""  # train convolutions alone: the pyramid for a "guess", the refiner for what is "refined"
+    refine: bool = False  # train the refiner alone
     structure: bool = False  # answers start from settled windows, as in use, and depth stays as it is
     seed: int = 0
     steps: int = 10_000
@@ -109,8 +109,8 @@ class Recipe:
         """Refuse what is out of range."""
         if self.precision not in ("bfloat16", "float32"):
             raise ValueError(f"precision is {self.precision!r}, must be 'bfloat16' or 'float32'")
-        if self.depth not in ("", "guess", "refined"):
-            raise ValueError(f"depth is {self.depth!r}, must be '', 'guess' or 'refined'")
+        if self.refine and self.structure:
+            raise ValueError("refine and structure are two stages: the refiner alone, or answers")
         if self.structure and not (self.model.pyramid and self.model.flow):
             raise ValueError("structure needs a model with flow and a pyramid")
         if self.steps < 1:

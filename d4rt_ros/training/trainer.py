@@ -19,7 +19,7 @@ from d4rt_ros.model import D4RT, Queries
 from d4rt_ros.model.checkpoints import load_model, save_weights
 from d4rt_ros.model.precision import select_precision
 from d4rt_ros.model.video import resize
-from d4rt_ros.training.depth import LENS_WEIGHT, DepthNetwork, depth_terms, settled, uncertain, validate_depth
+from d4rt_ros.training.depth import DepthNetwork, depth_terms, settled, uncertain, validate_depth
 from d4rt_ros.training.feed import Batch, Batches
 from d4rt_ros.training.losses import d4rt_loss
 from d4rt_ros.training.optim import RunningMean, build_optimisers, rate, set_rate
@@ -41,14 +41,11 @@ class Trainer:
         self.recipe, self.device, self.rank, self.world = recipe, device, rank, world
         torch.manual_seed(recipe.seed)
         self.model = _build_model(recipe).to(device).train()
-        self.network: nn.Module = DepthNetwork(self.model, recipe.depth) if recipe.depth else self.model
-        pyramid, refiner = self.model.encoder.pyramid, self.model.refiner
-        if refiner is not None and not recipe.depth:
-            refiner.requires_grad_(False)
-        if pyramid is not None and not recipe.depth:  # queries do not teach the lens
-            pyramid.requires_grad_(not recipe.structure)
-            pyramid.lens.requires_grad_(False)
-            pyramid.to_tokens.requires_grad_(True)
+        self.network: nn.Module = self.model
+        if recipe.refine:
+            self.network = DepthNetwork(self.model)
+        else:
+            self._freeze()
         # a processor that only emulates bfloat16 takes ten times as long with it
         fast = device.type != "cpu" or select_precision("auto", device) == torch.bfloat16
         self.precision = torch.bfloat16 if fast and recipe.precision == "bfloat16" else torch.float32
@@ -59,6 +56,17 @@ class Trainer:
             self.network = nn.parallel.DistributedDataParallel(self.network)
         self._forward = torch.compile(self.network) if recipe.compile else self.network
         self._batches: Batches | None = None
+
+    def _freeze(self) -> None:
+        """Leave as it is what this run does not teach."""
+        model, recipe = self.model, self.recipe
+        if model.refiner is not None:
+            model.refiner.requires_grad_(False)
+        if recipe.structure:  # what is settled hangs on all of this
+            for part in (model.encoder, model.aspect_ratio_proj, model.memory_proj):
+                part.requires_grad_(False)
+        elif model.encoder.pyramid is not None:
+            model.encoder.pyramid.lens.requires_grad_(recipe.losses.lens > 0)
 
     def _autocast(self) -> Any:
         stack = ExitStack()
@@ -76,7 +84,7 @@ class Trainer:
 
     def forward_backward(self, batch: Batch, confidence_active: bool) -> dict[str, Tensor]:
         """Add the gradient of one batch's loss, divided by `accumulate`; returns its terms."""
-        loss, terms = self._depth_loss(batch) if self.recipe.depth else self._loss(batch, confidence_active)
+        loss, terms = self._depth_loss(batch) if self.recipe.refine else self._loss(batch, confidence_active)
         (loss / self.recipe.optimiser.accumulate).backward()
         return {"loss": loss.detach(), **terms}
 
@@ -84,22 +92,21 @@ class Trainer:
         with self._autocast():
             found = self._forward(batch.video.to(self.device), batch.aspect_ratio, uncertain(batch))
         terms = {name: term.mean() for name, term in depth_terms(found, batch).items()}
-        loss = terms[self.recipe.depth]
-        if "lens" in terms:
-            loss = loss + LENS_WEIGHT * terms["lens"]
-        return loss, {name: term.detach() for name, term in terms.items()}
+        return terms["refined"], {name: term.detach() for name, term in terms.items()}
 
     def _loss(self, batch: Batch, confidence_active: bool) -> tuple[Tensor, dict[str, Tensor]]:
         video, aspect = batch.video.to(self.device), batch.aspect_ratio.to(self.device)
         with self._autocast():
             known = settled(self.model, video, aspect, uncertain(batch)) if self.recipe.structure else None
             unit = resize(video.float() / 255, self.recipe.model.image_size)
-            raw = self._forward(unit, aspect, batch.queries.to(self.device), settled=known)
+            raw = self._forward(unit, aspect, batch.queries.to(self.device), encoded=known)
+        losses = self.recipe.losses
         return d4rt_loss(
             raw,
             batch.truth.to(self.device),
-            self.recipe.losses,
-            batch.depth.to(self.device) if self.recipe.losses.map else None,
+            losses,
+            batch.depth.to(self.device) if losses.map else None,
+            batch.focal.to(self.device) if losses.lens else None,
             confidence_active=confidence_active,
         )
 
@@ -147,9 +154,9 @@ class Trainer:
     def validate(self, clips: list[ClipBatch]) -> dict[str, float]:
         """Figures of the averaged weights on held-out clips; training goes on from its own."""
         model = self._averaged().to(self.device).eval().requires_grad_(False)
-        if self.recipe.depth:
+        if self.recipe.refine:
             with self._autocast():
-                return validate_depth(DepthNetwork(model, self.recipe.depth), clips)
+                return validate_depth(DepthNetwork(model), clips)
 
         def predict(video: Tensor, aspect_ratio: Tensor, queries: Queries) -> dict[str, Tensor]:
             if self.recipe.structure:
