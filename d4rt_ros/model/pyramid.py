@@ -1,8 +1,8 @@
 """Convolutions beside the transformer: a first guess of every pixel's depth, and finer tokens.
 
 Not part of the paper. On the same scenes a few convolutions learn depth in minutes where a small transformer
-needs days, so the built-in network has both: down to the tokens' grid before the transformer, and up again to
-a log depth from which the answers start.
+needs days, so the built-in network has both: down to the tokens' grid before the transformer, and, with what
+that made of the whole window added, up again to a log depth from which the answers start.
 """
 
 from __future__ import annotations
