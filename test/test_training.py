@@ -184,7 +184,7 @@ def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
         steps=200,
         # half as wide, for CPUs without bfloat16, where even so it takes four and a half minutes
         model=replace(recipe.model, vit_width=128, dec_width=128, refiner=0),
-        feed=replace(recipe.feed, batch=4, chunk=4),
+        feed=replace(recipe.feed, batch=3, chunk=3),
         optimiser=replace(recipe.optimiser, warmup=20, muon_lr=0.02),
     )
     # steps differ in how hard their clips are: the same others are asked before and after

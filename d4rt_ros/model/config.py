@@ -134,7 +134,7 @@ _PAPER: dict[str, Any] = {
     "dec_heads": 12,
     "dec_depth": 6,
 }
-_USUAL = {"vit_mlp_ratio": 4.0}
+_USUAL = {"vit_mlp_ratio": 4.0}  # of all published ViTs but the giant
 _VIT: dict[str, dict[str, Any]] = {
     "base": {"vit_width": 768, "vit_heads": 12, "vit_depth": 12, **_USUAL},
     "large": {"vit_width": 1024, "vit_heads": 16, "vit_depth": 24, **_USUAL},
