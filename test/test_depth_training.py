@@ -42,7 +42,9 @@ def test_the_refiner_is_trained_alone() -> None:
 
 def test_answers_learn_on_settled_windows_while_what_settles_them_stays() -> None:
     trainer, moved, found = one_step(structure=True)
-    assert {name.split(".")[0] for name in moved} <= {"query_embedder", "decoder", "heads"}
+    taught = {name.split(".")[0] for name, p in trainer.model.named_parameters() if p.requires_grad}
+    assert taught == {"query_embedder", "decoder", "heads"}, "several processes wait for a gradient of all"
+    assert {name.split(".")[0] for name in moved} <= taught
     assert any(name.startswith("decoder.") for name in moved)
     assert found["loss"] > 0
     assert trainer.validate(held_out(trainer.recipe))["absrel"] > 0
