@@ -179,13 +179,18 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
     recipe = load_recipe("builtin_short")
+    # What 200 steps teach hangs on how many scenes they see: two frames of each, once, by a network a fifteenth of
+    # the size, so that 4,000 of them take less than three minutes even on two cores without AVX-512.
+    small = replace(
+        recipe.model, frames=2, pyramid=16, vit_width=64, vit_depth=2, dec_width=128, dec_depth=2, refiner=0
+    )
     recipe = replace(
         recipe,
         steps=200,
-        # half as wide, for CPUs without bfloat16, where even so it takes four and a half minutes
-        model=replace(recipe.model, vit_width=128, dec_width=128, refiner=0),
-        feed=replace(recipe.feed, batch=3, chunk=3),
-        optimiser=replace(recipe.optimiser, warmup=20, muon_lr=0.02),
+        model=small,
+        feed=replace(recipe.feed, batch=20, chunk=20, reuse=1, pool=1),
+        sampling=replace(recipe.sampling, count=128),
+        optimiser=replace(recipe.optimiser, warmup=20),
     )
     # steps differ in how hard their clips are: the same others are asked before and after
     others = Feed(replace(recipe, seed=1, feed=replace(recipe.feed, batch=24, chunk=8))).batch(0)
@@ -197,7 +202,7 @@ def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
         return value
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # a core is left to who makes clips
     try:
         start = loss()
         for _ in range(200):
