@@ -179,8 +179,8 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 def test_200_steps_bring_the_loss_below_half_of_its_start() -> None:
     recipe = load_recipe("builtin_short")
-    # What 200 steps teach hangs on how many scenes they see: two frames of each, once, by a network a fifteenth of
-    # the size, so that 4,000 of them take less than three minutes even on two cores without AVX-512.
+    # What 200 steps teach hangs on how many scenes they see: two frames of each, once, by a network a
+    # fifteenth of the size, so that 4,000 take less than three minutes even on two cores without AVX-512.
     small = replace(
         recipe.model, frames=2, pyramid=16, vit_width=64, vit_depth=2, dec_width=128, dec_depth=2, refiner=0
     )
