@@ -47,11 +47,12 @@ def test_a_rotation_by_a_vector() -> None:
 
 def test_what_is_unexplained_of_right_and_of_wrong_cameras() -> None:
     world = World(0)
-    assert unexplained(world.views, world.cameras, world.log_depth, 0.3) < 1e-3
-    assert unexplained(world.views, Cameras.at_rest(FRAMES), world.log_depth, 0.01) > 0.8
+    assert unexplained(world.views, world.cameras, world.log_depth) < 1e-3
+    assert unexplained(world.views, Cameras.at_rest(FRAMES), world.log_depth) > 0.8
     longer = world.views.through(1.3)
     np.testing.assert_allclose(longer.seen, world.views.seen / 1.3)
-    assert 0.05 < unexplained(longer, world.cameras, world.log_depth, 0.3) < 1.0
+    found = triangulate(longer, world.cameras, world.log_depth, 0.3, 1.0).log_depth
+    assert 0.05 < unexplained(longer, world.cameras, found) < 1.0
 
 
 def test_true_depths_give_the_true_cameras() -> None:

@@ -116,10 +116,9 @@ def misfit(views: Views, cameras: Cameras, log_depth: Array) -> float:
     return _middle(np.hypot(error[..., 0], error[..., 1]) / views.deviation, views)
 
 
-def unexplained(views: Views, cameras: Cameras, log_depth: Array, deviation: float) -> float:
-    """Share of the views, 0 to 1, that log depths [T, M], expected with `deviation`, leave unexplained."""
-    found = triangulate(views, cameras, log_depth, deviation, 1.0).log_depth
-    error = _errors(views, cameras, found)[0]
+def unexplained(views: Views, cameras: Cameras, log_depth: Array) -> float:
+    """Share of the views, 0 to 1, that points of log depths [T, M] leave unexplained."""
+    error = _errors(views, cameras, log_depth)[0]
     ratio = (np.hypot(error[..., 0], error[..., 1]) / views.deviation)[np.isfinite(views.deviation)]
     return float((ratio**2 / (1.0 + ratio**2)).mean()) if len(ratio) else 1.0
 
@@ -184,20 +183,24 @@ def _step(
     ratio = np.hypot(error[..., 0], error[..., 1]) / views.deviation
     left = _middle(ratio, views)
     weight = _weights(error, views.deviation, max(_SHARP, 2.0 * left))
-    x, y, one = at[..., 0], at[..., 1], 1.0 / z
-    inverse, zero = np.exp(-log_depth)[:, :, None] * one, np.zeros_like(x)
-    rows = np.stack(  # derivatives of x and y by the motion of the camera that sees
-        (
-            np.stack((inverse, zero, -x * inverse, -x * y, 1 + x * x, -y), -1),
-            np.stack((zero, inverse, -y * inverse, -1 - y * y, x * y, x), -1),
-        ),
-        -2,
-    ).transpose(0, 2, 1, 3, 4)  # [i, j, M, 2, 6]
+    x, y, inverse = (
+        part.swapaxes(1, 2) for part in (at[..., 0], at[..., 1], np.exp(-log_depth)[..., None] / z)
+    )
+    # Derivatives of x and y by the motion of the camera that sees, [i, j, M, 2, 6].
+    rows = np.zeros((frames, frames, count, 2, 6))
+    rows[..., 0, 0] = rows[..., 1, 1] = inverse
+    rows[..., 0, 2], rows[..., 1, 2] = -x * inverse, -y * inverse
+    rows[..., 0, 3], rows[..., 1, 3] = -x * y, -1 - y * y
+    rows[..., 0, 4], rows[..., 1, 4] = 1 + x * x, x * y
+    rows[..., 0, 5], rows[..., 1, 5] = -y, x
     flat = rows.reshape(frames, frames, -1, 6)
-    weighted = (rows * weight.transpose(0, 2, 1)[..., None, None]).reshape(flat.shape)
+    weighted = (rows * weight.swapaxes(1, 2)[..., None, None]).reshape(flat.shape)
     normal = weighted.swapaxes(-1, -2) @ flat
     slope = (weighted.swapaxes(-1, -2) @ error.transpose(0, 2, 1, 3).reshape(frames, frames, -1, 1))[..., 0]
-    mixed = np.einsum("ijmca,imjc->imja", weighted.reshape(rows.shape), deeper)
+    deepened = weighted.reshape(rows.shape) * deeper.swapaxes(1, 2)[..., None]
+    mixed = deepened[..., 0, :] + deepened[..., 1, :]
+    by_frame = (frames, count, frames * 6)  # so small products BLAS does not spread over threads, which wait
+    coupling = mixed.swapaxes(1, 2).reshape(by_frame)
     # The camera of the points moves them the other way: carried over to the camera that sees.
     rotation, shift = cameras.between()
     carry = np.zeros((frames, frames, 6, 6))
@@ -211,8 +214,8 @@ def _step(
     cross = back @ normal
     total += cross.transpose(0, 2, 1, 3)
     total += cross.transpose(1, 3, 0, 2)
-    coupling = mixed.copy()  # [i, M, j, 6]
-    coupling[own, :, own] += np.einsum("ijab,imjb->ima", back, mixed)
+    turned = coupling @ back.swapaxes(-1, -2).reshape(frames, -1, 6)
+    coupling.reshape(frames, count, frames, 6)[own, :, own] += turned
     point = (weight[..., None] * deeper**2).sum((2, 3)) + deviation**-2
     pull = (weight[..., None] * deeper * error).sum((2, 3)) + (log_depth - expected) * deviation**-2
     doubt = min(max(1.0, left), _DOUBT) ** 2
@@ -226,7 +229,6 @@ def _step(
     # Depths out, the first camera stays.
     full = coupling.reshape(frames * count, frames * 6)
     share = full / point.reshape(-1, 1)
-    by_frame = (frames, count, frames * 6)  # so small products BLAS does not spread over threads, which wait
     told = (share.reshape(by_frame).swapaxes(1, 2) @ full.reshape(by_frame)).sum(0)
     system = (total.reshape(frames * 6, -1) - told)[6:, 6:]
     right = (gradient.reshape(-1) - share.T @ pull.reshape(-1))[6:]

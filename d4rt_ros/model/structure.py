@@ -33,9 +33,9 @@ _TOLD = 0.25  # share of a resting camera's misfit that is left where these stil
 _SEEN = 0.1  # share of views without which a window shows nothing twice
 _CLEAR = 2.0  # of log depth: as much as hints tell
 _EXPECTED = 0.2  # deviation of the logarithm of a lens's length that the encoder tells
-_WITH_LENS = 0.1  # deviation of log depth where cameras are placed to compare lenses
-_REACH, _TRIED = 0.4, 5  # how far from it others are tried, each way, in its logarithm, and how many in all
-_TELLING = 20.0  # by how much a length is likelier that leaves half of the views unexplained: 2 to this power
+_WITH_LENS = (0.1, 0.2)  # deviation of log depth where cameras are placed to compare lenses
+_REACH, _TRIED = 0.4, 6  # how far from it others are tried, each way, in its logarithm, and how many in all
+_TELLING = 12.0  # by how much a length is likelier that leaves half of the views unexplained: 2 to this power
 _BETWEEN = 161  # lengths in all that are weighed, by a spline through those that are tried
 _SURE = 0.02  # share that is left unexplained with any lens
 _OFF_AXIS = 0.1  # image widths; rays closer to the axis say little about the lens
@@ -140,10 +140,14 @@ def _likely_focal(views: Views, log_depth: Array, focal: float) -> float:
 
     def unlikely(step: float) -> float:
         """Up to a constant, minus the logarithm of what views say of a length, `step` from the expected."""
-        seen = views.through(focal * float(np.exp(step)))
-        cameras = adjust(seen, log_depth, _WITH_LENS)
-        left = 1.0 if cameras is None else unexplained(seen, cameras, log_depth, _GUESSED)
-        return float(_TELLING * np.log(left + _SURE))
+        seen, cameras, depths = views.through(focal * float(np.exp(step))), None, log_depth
+        for sure in _WITH_LENS:
+            cameras = adjust(seen, depths, sure, cameras)
+            if cameras is None:
+                return float(_TELLING * np.log(1.0 + _SURE))
+            depths = triangulate(seen, cameras, log_depth, _GUESSED, 1.0).log_depth
+        assert cameras is not None
+        return float(_TELLING * np.log(unexplained(seen, cameras, depths) + _SURE))
 
     tried = np.linspace(-_REACH, _REACH, _TRIED)
     between = np.linspace(-_REACH, _REACH, _BETWEEN)
