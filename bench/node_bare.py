@@ -16,7 +16,7 @@ from typing import Any
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointField
 
 from bench.node_camera import HEIGHT, WIDTH
 from d4rt_ros import conversions
@@ -25,7 +25,8 @@ from d4rt_ros.node.messages import OUTPUT, REQUESTS
 from d4rt_ros.srv import Query
 
 EVERY = 4  # images a window goes on, by default
-POINT = 52  # bytes of a point of ~/query
+COLUMNS = 13  # numbers of a point of ~/query
+POINT = 4 * COLUMNS  # bytes
 
 
 def main() -> None:
@@ -36,6 +37,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     node = rclpy.create_node("d4rt")
     depth, cloud = bytes(4 * HEIGHT * WIDTH), bytes(10_000 * POINT)
+    fields = [PointField(name=f"c{i}", offset=4 * i, datatype=7, count=1) for i in range(COLUMNS)]
     publisher = node.create_publisher(Image, "~/depth/image", OUTPUT)
     overhead: list[float] = []
     heard = 0
@@ -52,6 +54,7 @@ def main() -> None:
 
     def on_request(request: Any, response: Any) -> Any:
         response.success = True
+        response.points.fields = fields
         response.points.data = array("B", cloud[: len(request.u) * POINT])
         return response
 
