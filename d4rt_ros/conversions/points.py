@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
+from scipy.linalg.blas import sasum
 
 from d4rt_ros.conversions.common import MessageTypes, header, time_message
 from d4rt_ros.conversions.poses import pose_message
@@ -32,9 +33,12 @@ def _packed(rgb: np.ndarray) -> np.ndarray:
 
 
 def _all_finite(values: np.ndarray) -> bool:
-    """Whether no number of [N, K] is NaN or infinite as float32: their sum in float64 is finite only then."""
-    row = np.ascontiguousarray(values, np.float32).reshape(1, -1)
-    return row.size == 0 or math.isfinite(cv2.sumElems(row)[0])
+    """Whether no number of [N, K] is NaN or infinite as float32.
+
+    Mostly a sum by BLAS says so, in half of the time of other ways; what float32 cannot add up is looked at.
+    """
+    flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+    return flat.size == 0 or math.isfinite(sasum(flat)) or bool(np.isfinite(flat).all())
 
 
 @lru_cache(maxsize=64)
