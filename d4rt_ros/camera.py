@@ -134,11 +134,12 @@ class Camera:
             uv: [N, 2], 0..1 over the image.
 
         Returns:
-            [N, 2] float64; may lie outside 0..1, or be NaN where the lens model has no inverse.
+            [N, 2] float64; may lie outside 0..1, or be NaN where the lens model has no inverse. Where nothing
+            is distorted, what was given.
         """
-        uv = np.asarray(uv, np.float64)
         if not self.distorted or len(uv) == 0:
             return uv
+        uv = np.asarray(uv, np.float64)
         extent = np.array([self.size[1], self.size[0]], np.float64)
         pixels = (uv * extent - 0.5).reshape(-1, 1, 2)
         k, d = self.opencv_matrix, self.opencv_coefficients
@@ -155,11 +156,11 @@ class Camera:
             uv: [N, 2], 0..1 over the image.
 
         Returns:
-            [N, 2] float64.
+            [N, 2] float64; where nothing is distorted, what was given.
         """
-        uv = np.asarray(uv, np.float64)
         if not self.distorted or len(uv) == 0:
             return uv
+        uv = np.asarray(uv, np.float64)
         extent = np.array([self.size[1], self.size[0]], np.float64)
         k, d = self.opencv_matrix, self.opencv_coefficients
         focal, centre = np.diag(k)[:2], k[:2, 2]

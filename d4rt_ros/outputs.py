@@ -246,6 +246,6 @@ class Outputs:
 
 def published_pixels(uv: np.ndarray, image_size: tuple[int, int], camera: Camera | None) -> np.ndarray:
     """Uv [..., 2] of the undistorted image to pixels of the image as published, centres at integers."""
-    if camera is not None and camera.distorted:
+    if camera is not None:
         uv = camera.to_published(uv.reshape(-1, 2)).reshape(uv.shape)
     return conversions.uv_to_pixels(uv, image_size)

@@ -113,6 +113,10 @@ def test_pixels_outside_the_image_are_refused_with_the_range():
     )
     with pytest.raises(ValueError, match=r"u\[1\] is 63.6, outside the image: from -0.5 to 63.5"):
         conversions.pixels_to_uv([0, 63.6], [0, 0], (48, 64))
+    with pytest.raises(ValueError, match=r"v\[1\] is 48, outside the image: from -0.5 to 47.5"):
+        conversions.pixels_to_uv([0, 0], [0, 48], (48, 64))
+    with pytest.raises(ValueError, match=r"v\[0\] is -0.6"):
+        conversions.pixels_to_uv([0], [-0.6], (48, 64))
     with pytest.raises(ValueError, match=r"v\[0\] is nan"):
         conversions.pixels_to_uv([0], [np.nan], (48, 64))
     with pytest.raises(ValueError, match="u has 2 values and v has 1"):

@@ -144,10 +144,10 @@ def _likely_focal(views: Views, log_depth: Array, focal: float) -> float:
         for sure in _WITH_LENS:
             cameras = adjust(seen, depths, sure, cameras)
             if cameras is None:
-                return float(_TELLING * np.log(1.0 + _SURE))
+                break
             depths = triangulate(seen, cameras, log_depth, _GUESSED, 1.0).log_depth
-        assert cameras is not None
-        return float(_TELLING * np.log(unexplained(seen, cameras, depths) + _SURE))
+        left = 1.0 if cameras is None else unexplained(seen, cameras, depths)
+        return float(_TELLING * np.log(left + _SURE))
 
     tried = np.linspace(-_REACH, _REACH, _TRIED)
     between = np.linspace(-_REACH, _REACH, _BETWEEN)

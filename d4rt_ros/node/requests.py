@@ -116,7 +116,7 @@ def find_pixels(
     uv = conversions.pixels_to_uv(u, v, result.image_size)
     camera = camera_of(session, result)
     seen: np.ndarray = np.ones(len(uv), bool)
-    if camera is not None and camera.distorted:
+    if camera is not None:
         uv = camera.to_undistorted(uv)
         seen = np.asarray(((uv >= 0) & (uv <= 1)).all(axis=-1))  # False for NaN
         if not seen.all():
