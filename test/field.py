@@ -71,10 +71,12 @@ class FieldNode(Client):
         """Start the process and wait until it is active."""
         command = [sys.executable, str(Path(__file__).with_name("room_node.py")), str(self._troubles)]
         words = [word for setting in self._settings for word in ("-p", setting)]
-        paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
         environment = {
-            **os.environ, "ROS_DOMAIN_ID": str(self.domain), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths,
-        }  # fmt: skip
+            **os.environ,
+            "ROS_DOMAIN_ID": str(self.domain),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
         before = self.log.count("images from")
         with self._log.open("a") as log:
             self.process = subprocess.Popen(

@@ -165,7 +165,7 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
     script = tmp_path / "abandon.py"
     script.write_text(_ABANDON)
     values = tiny(feed={"batch": 2, "chunk": 1, "workers": 1})
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), yaml.safe_dump(values)]
     found = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, timeout=100)
     worker = Path(f"/proc/{int(found.stdout)}")
