@@ -1,5 +1,6 @@
 """Every test process hears only itself: a ROS domain of its own, on this machine alone."""
 
+import logging
 import os
 import sys
 from collections import Counter
@@ -14,6 +15,9 @@ if os.environ.get("ROS_DISTRO") == "humble":
     os.environ["ROS_LOCALHOST_ONLY"] = "1"
 else:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+# The pytest plugin of ROS's launch makes it the class of all loggers, and its loggers tell caplog nothing.
+logging.setLoggerClass(logging.Logger)
 
 _COUNTS: Counter[str] = Counter()
 
