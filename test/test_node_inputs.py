@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from d4rt_ros import conversions
 from d4rt_ros.node import supervision
+from d4rt_ros.node.gaps import Gaps
 from d4rt_ros.node.supervision import PATIENCE
 from d4rt_ros.node.wire import image_bytes, read_image
 from d4rt_ros.srv import Query
@@ -150,6 +151,8 @@ def test_images_that_are_lost_on_the_way_are_told_with_what_to_do(monkeypatch):
             rig.publisher(Image, "image").publish(rig.image())
         time.sleep(0.5)
         held.set()
+        if inputs.counters.gaps.newest is None:
+            pytest.skip("this middleware does not number messages: what it overwrites, nobody can count")
         assert wait(lambda: inputs.counters.lost > 20)
         assert wait(lambda: trouble(rig, "image"), PATIENCE + 3)
         told = re.match(r"(\d+) of (\d+) images on /image were lost", trouble(rig, "image"))
@@ -161,8 +164,11 @@ def test_images_that_are_lost_on_the_way_are_told_with_what_to_do(monkeypatch):
         rig.close()
 
 
-def test_two_cameras_on_one_topic_are_named_and_lose_nothing_of_each_other(monkeypatch):
+@pytest.mark.parametrize("numbered", [True, False])
+def test_two_cameras_on_one_topic_are_named_and_lose_nothing_of_each_other(monkeypatch, numbered):
     monkeypatch.setattr(supervision, "LOOK_BACK", 1.0)
+    if not numbered:  # as over Cyclone DDS, and on Humble
+        monkeypatch.setattr(Gaps, "take", lambda gaps, number: None)
     rig = Rig()
     other = Node("other_camera", context=rig.context)
     try:

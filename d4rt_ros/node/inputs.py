@@ -40,12 +40,18 @@ class InputCounters:
     images: int = 0  # arrived
     refused: int = 0  # could not be read
     gaps: Gaps = field(default_factory=Gaps)  # in the numbers of images
+    changes: int = 0  # of the images' frame id
     dropped: int = 0  # what the middleware reports as lost; it does not see what it overwrites in our queue
     alone: int = 0  # went on without the depth image or transform that scale.source asks for
     last_refusal: str = ""
     refused_since: float | None = None  # monotonic time of the first refused image after the last good one
     heard: dict[str, float] = field(default_factory=dict)  # monotonic time of the newest message by kind
     mismatched: dict[str, int] = field(default_factory=dict)  # publishers with another quality of service
+
+    @property
+    def turns(self) -> int:
+        """How often another camera seems to have sent: by numbers or, where there are none, by frame ids."""
+        return max(self.gaps.turns, self.changes)
 
     @property
     def lost(self) -> int:
@@ -80,6 +86,7 @@ class CameraInputs:
         self._rectified = bool(values["image_rectified"])
         self._scale, self._odom = values["scale.source"], str(values["frames.odom"])
         self._info: Any = None
+        self._frame_id: str | None = None  # of the last image
         self._depths: deque[tuple[int, Any]] = deque(maxlen=30)
         self._waiting: deque[Frame] = deque()
         self._qos = camera_qos(str(values["image_reliability"]))
@@ -159,6 +166,8 @@ class CameraInputs:
         stamp = conversions.stamp_ns(header.stamp)
         if stamp <= 0:
             raise ValueError("header.stamp is zero; the camera driver must stamp its images")
+        self.counters.changes += self._frame_id not in (None, header.frame_id)
+        self._frame_id = header.frame_id
         intrinsics = None
         if self.camera is not None:
             try:

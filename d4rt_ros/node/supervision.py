@@ -17,7 +17,7 @@ _DIGITS = re.compile(r"\d+")
 PATIENCE = 2.0  # seconds of silence that need no explanation
 LOOK_BACK = 5.0  # seconds at least over which lost images are counted
 _FEW = 0.1  # share of the images that may be lost without a word
-_TURNS = 3  # times that numbers go back within that while: more than a camera that starts anew
+_TURNS = 3  # times within that while that another camera seems to send: more than one that starts anew
 
 
 class Supervision:
@@ -40,7 +40,7 @@ class Supervision:
         self.troubles: dict[str, str] = {}
         self._node, self._values, self._inputs, self._transforms = node, values, inputs, transforms
         self._monotonic, self._since = monotonic, monotonic()
-        self._counted = self._since, 0, 0, 0  # when, images received, lost, turns of their numbers
+        self._counted = self._since, 0, 0, 0  # when, images received, lost, turns
         self._disturbance = ""  # what was found then
 
     def look(self) -> None:
@@ -100,12 +100,12 @@ class Supervision:
         then, images, lost, turns = self._counted
         if now - then < LOOK_BACK:
             return self._disturbance
-        self._counted = now, counters.images, counters.lost, counters.gaps.turns
+        self._counted = now, counters.images, counters.lost, counters.turns
         missing = counters.lost - lost
         sent = counters.images - images + missing
         self._disturbance = ""
         publishers = self._node.count_publishers(topic)
-        if publishers > 1 and counters.gaps.turns - turns >= _TURNS:
+        if publishers > 1 and counters.turns - turns >= _TURNS:
             self._disturbance = (
                 f"{publishers} publishers send images on {topic} in turn; give each "
                 "camera a topic and a node of its own"
