@@ -18,7 +18,7 @@ import importlib, pkgutil, sys
 
 ROS = ("rclpy", "cv_bridge", "sensor_msgs_py", "tf2_ros", "tf2_py", "tf_transformations", "rosidl_parser",
        "diagnostic_updater", "builtin_interfaces", "ament_index_python", "launch", "launch_ros")
-OURS = ("d4rt_ros.msg", "d4rt_ros.srv", "d4rt_ros.action")
+OURS = ("d4rt_ros.msg", "d4rt_ros.srv", "d4rt_ros.action", "d4rt_ros.d4rt_ros_s", "d4rt_ros.libd4rt_ros")
 
 class Block:
     def find_spec(self, name, path=None, target=None):

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from d4rt_ros import conversions
@@ -138,11 +139,13 @@ class CameraInputs:
         events = SubscriptionEventCallbacks(
             incompatible_qos=mismatch, message_lost=lost if kind == "image" else None
         )
+        # Executors of Humble tell callbacks nothing but the message; our listener does.
+        told = hasattr(Subscription, "CallbackType")
         common = partial(
             self._node.create_subscription,
             message,
             topic,
-            take,
+            take if told else partial(take, info={}),
             self._qos,
             callback_group=self._group,
             raw=raw,
