@@ -52,7 +52,7 @@ class InputCounters:
     @property
     def turns(self) -> int:
         """How often another camera seems to have sent: by numbers or, where there are none, by frame ids."""
-        return max(self.gaps.turns, self.changes)
+        return self.changes if self.gaps.missed is None else self.gaps.turns
 
     @property
     def lost(self) -> int:
