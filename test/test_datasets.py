@@ -146,8 +146,18 @@ def test_frames_that_lost_tracking_are_left_out(tmp_path: Path) -> None:
     write_rgbd(tmp_path / "scene")
     np.savetxt(tmp_path / "scene" / "pose" / "1.txt", np.full((4, 4), -np.inf))
     source = opened("rgbd", tmp_path)
-    sequence = source._sequences[0]
+    (sequence,) = source._sequences.values()
     assert sequence.length == T - 1 and sequence.lost == 1
+
+
+def test_sequences_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("train", "validation"):
+        write_rgbd(tmp_path / folder / "0")
+    source = opened("rgbd", tmp_path)
+    damage_depth("rgbd", tmp_path / "train" / "0")
+    for seed in range(8):
+        assert source.make([seed]).video.shape[0] == 1
+    assert list(source.refused) == ["train/0"]
 
 
 def test_too_short_sequences_and_empty_folders_are_refused(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class MoviSequence:
 
     def __init__(self, path: Path) -> None:
         """Read metadata and count the frames. Raises BrokenSequence."""
-        self.name, self._path = path.name, path
+        self._path = path
         try:
             values = json.loads((path / "metadata.json").read_text())
             camera, instances = values["camera"], values["instances"]

@@ -40,7 +40,7 @@ class PointOdysseySequence:
 
     def __init__(self, path: Path) -> None:
         """Check the cameras and count the frames. Raises BrokenSequence."""
-        self.name, self._path = path.name, path
+        self._path = path
         with self._annotations() as values:
             missing = [key for key in _KEYS if key not in values]
             if missing:

@@ -37,7 +37,7 @@ class RgbdSequence:
 
     def __init__(self, path: Path) -> None:
         """Read poses and intrinsics. Raises BrokenSequence."""
-        self.name, self._path = path.name, path
+        self._path = path
         numbers = sorted(int(p.stem) for p in (path / "color").glob("*.jpg") if p.stem.isdigit())
         if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
             raise BrokenSequence(f"colour frames are missing: {len(numbers)} found")

@@ -28,7 +28,6 @@ class BrokenSequence(ValueError):
 class PosedSequence(Protocol):
     """A sequence of a data set."""
 
-    name: str
     length: int
 
     def clip(self, frames: Sequence[int], size: tuple[int, int]) -> RgbdClip | TrackClip:
@@ -54,18 +53,19 @@ class FolderSource:
         """
         self._frames, self._size, self._max_stride = frames, size, max_stride
         self.refused: dict[str, str] = {}
-        self._sequences: list[PosedSequence] = []
+        self._sequences: dict[str, PosedSequence] = {}  # by their folders under `root`
         paths = find(Path(root)) if Path(root).is_dir() else []
         if not paths:
             raise FileNotFoundError(f"no sequences of this data set's layout under {root}")
         for path in paths:
+            name = str(path.relative_to(root))
             try:
                 sequence = open_sequence(path)
                 if sequence.length < frames:
                     raise BrokenSequence(f"{sequence.length} frames are fewer than the {frames} of a clip")
-                self._sequences.append(sequence)
+                self._sequences[name] = sequence
             except BrokenSequence as error:
-                self._refuse(str(path.relative_to(root)), str(error))
+                self._refuse(name, str(error))
         if not self._sequences:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items())
             raise BrokenSequence(f"all {len(self.refused)} sequences under {root} are broken: {reasons}")
@@ -85,9 +85,10 @@ class FolderSource:
         return LiftedClips([clip for clip in clips if isinstance(clip, RgbdClip)])
 
     def _draw(self, random: np.random.Generator) -> RgbdClip | TrackClip:
-        for choice in random.permutation(len(self._sequences)):
-            sequence = self._sequences[choice]
-            if sequence.name in self.refused:
+        names = list(self._sequences)
+        for choice in random.permutation(len(names)):
+            name, sequence = names[choice], self._sequences[names[choice]]
+            if name in self.refused:
                 continue
             widest = min(self._max_stride, (sequence.length - 1) // (self._frames - 1))
             stride = int(random.integers(1, widest + 1))
@@ -95,7 +96,7 @@ class FolderSource:
             try:
                 return sequence.clip([first + stride * i for i in range(self._frames)], self._size)
             except BrokenSequence as error:
-                self._refuse(sequence.name, str(error))
+                self._refuse(name, str(error))
         raise BrokenSequence(f"all sequences are broken: {self.refused}")
 
 

@@ -40,7 +40,7 @@ class TartanAirSequence:
 
     def __init__(self, path: Path) -> None:
         """Read the trajectory and count the frames. Raises BrokenSequence."""
-        self.name, self._path = "/".join(path.parts[-3:]), path
+        self._path = path
         try:
             rows = np.loadtxt(path / "pose_left.txt", ndmin=2)
         except ValueError as error:
