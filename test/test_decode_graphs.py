@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import nullcontext
+
 import pytest
 import torch
 from test_network import SMALL, small_model, some_queries
 
-from d4rt_ros.model.graphs import padded
+from d4rt_ros.model.graphs import DecodeGraphs, padded
+from d4rt_ros.model.queries import Queries
 
 
 def test_padding_does_not_show() -> None:
@@ -19,6 +23,26 @@ def test_padding_does_not_show() -> None:
     for name, value in alone.items():
         assert among[name].shape[1] == 64
         torch.testing.assert_close(among[name][:, :10], value, atol=2e-6, rtol=1e-5)
+
+
+def test_what_is_asked_is_known_by_all_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: a replay is a plain answer from what the graphs would read."""
+
+    def replay(self: DecodeGraphs, queries: Queries) -> dict[str, torch.Tensor]:
+        return self._answer(queries, self._images, self._memory, self._paths)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DecodeGraphs, "_replay", replay)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    model = small_model()
+    scene = model.encode(torch.rand(8, 3, 64, 64))
+    queries = some_queries(10, 8, batch=1)
+    one = scene.images, scene.memory, scene.paths
+    other = scene.images * 0.5, scene.memory, scene.paths
+    graphs = copy.deepcopy(DecodeGraphs(model.answer))
+    with torch.inference_mode():
+        for asked in (one, other, one, one):
+            expected = model.answer(queries, *asked)["xyz"]
+            torch.testing.assert_close(graphs(queries, *asked)["xyz"], expected)
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ class DecodeGraphs:
     def __init__(self, answer: Answer) -> None:
         """`answer` maps queries [1, N], images, memory and paths to raw outputs [1, N, ...]."""
         self._answer = answer
-        self._asked: KeysValues | None = None  # whose copy the graphs read now
+        self._asked: tuple[object, ...] = ()  # what the graphs read copies of now
         self._images: Tensor | None = None
         self._memory: KeysValues = []
         self._paths: Tensor | None = None
@@ -50,6 +50,10 @@ class DecodeGraphs:
             self._load(images, memory, paths)
             return self._replay(queries)
 
+    def __reduce__(self) -> tuple[type[DecodeGraphs], tuple[Answer]]:
+        """A copied or pickled network makes its own graphs."""
+        return DecodeGraphs, (self._answer,)
+
     def _replay(self, queries: Queries) -> dict[str, Tensor]:
         number = queries.shape[1]
         count = next(c for c in COUNTS if c >= number)
@@ -62,7 +66,8 @@ class DecodeGraphs:
         return {name: value[:, :number].clone() for name, value in outputs.items()}
 
     def _load(self, images: Tensor, memory: KeysValues, paths: Tensor | None) -> None:
-        if self._asked is memory:
+        asked = images, memory, paths  # scenes that differ in their lens share the memory, and no more
+        if len(self._asked) == 3 and all(a is b for a, b in zip(self._asked, asked)):
             return
         shapes = images.shape, images.dtype, memory[0][0].shape
         held = self._images
@@ -78,7 +83,7 @@ class DecodeGraphs:
                 mine[1].copy_(theirs[1])
             if self._paths is not None and paths is not None:
                 self._paths.copy_(paths)
-        self._asked = memory
+        self._asked = asked
 
     def _capture(self, queries: Queries) -> tuple[torch.cuda.CUDAGraph, Queries, dict[str, Tensor]]:
         assert self._images is not None
