@@ -114,6 +114,24 @@ def test_saved_weights_load_as_a_file_and_as_parts(tmp_path: Path, monkeypatch: 
     assert all(part.stat().st_size < 400_000 for part in (tmp_path / "parts").iterdir())
 
 
+def test_nothing_but_former_parts_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, model = tmp_path / "zoo.d", small_model()
+    folder.mkdir()
+    with monkeypatch.context() as small:
+        small.setattr("d4rt_ros.model.checkpoints.PART_BYTES", 300_000)
+        save_weights(model, folder, torch.float32)
+    save_weights(load_model(folder), folder, torch.float16)
+    assert [file.name for file in folder.iterdir()] == ["model-00001-of-00001.safetensors"]
+    save_weights(load_model(folder), folder / "model-00001-of-00001.safetensors")  # over what is read
+    (folder / "mine.safetensors").write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="mine.safetensors"):
+        save_weights(model, folder)
+    assert (folder / "mine.safetensors").read_bytes() == b"precious"
+    with pytest.raises(ValueError, match=r"out.ckpt: weights go to a \.safetensors file"):
+        save_weights(model, tmp_path / "out.ckpt")
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def test_convert_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, io = str(GOLDEN / "config.json"), str(GOLDEN / "io.safetensors")
     source = str(GOLDEN / "model.safetensors")

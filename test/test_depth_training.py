@@ -11,6 +11,7 @@ from tiny_recipe import TINY_MODEL, tiny
 from torch import Tensor
 
 from d4rt_ros.model.pyramid import USUAL_FOCAL
+from d4rt_ros.training.augment import CroppedClips
 from d4rt_ros.training.depth import settled, validate_depth
 from d4rt_ros.training.feed import Feed, focal_lengths
 from d4rt_ros.training.loop import held_out
@@ -98,6 +99,10 @@ def test_lenses_of_clips_are_read_from_their_truth() -> None:
     clips = ProceduralSource(config).make([7, 8, 9])
     width = clips.video.shape[-1]
     torch.testing.assert_close(focal_lengths(clips), clips.intrinsics[:, 0, 0] / width, atol=1e-4, rtol=1e-4)
+
+    boxes = torch.tensor([[0.0, 0.0, 0.6, 0.6], [0.45, 0.4, 0.55, 0.6], [0.3, 0.0, 0.5, 1.0]])
+    cut = focal_lengths(CroppedClips(clips, boxes))
+    torch.testing.assert_close(cut, clips.intrinsics[:, 0, 0] / width / boxes[:, 2], atol=1e-4, rtol=1e-4)
 
     class Nothing:
         video = clips.video

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +23,9 @@ from d4rt_ros.training.recipe import load_recipe, recipe_from_dict
 from d4rt_ros.training.trainer import Trainer
 
 
-def test_resuming_is_the_same_as_not_stopping(tmp_path: Path) -> None:
-    recipe = recipe_from_dict(tiny(optimiser={"warmup": 2, "accumulate": 2}))
+@pytest.mark.parametrize("stage", [{}, {"structure": True}, {"refine": True}])
+def test_resuming_is_the_same_as_not_stopping(tmp_path: Path, stage: dict[str, Any]) -> None:
+    recipe = recipe_from_dict(tiny(optimiser={"warmup": 2, "accumulate": 2}, **stage))
     straight = train(recipe, tmp_path / "straight")
     first = Trainer(recipe, torch.device("cpu"))
     for _ in range(3):
@@ -35,6 +37,16 @@ def test_resuming_is_the_same_as_not_stopping(tmp_path: Path) -> None:
     for name, value in straight.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
         assert torch.equal(straight.mean.weights[name], resumed.mean.weights[name]), name
+
+
+def test_answers_are_compared_in_the_counting_of_pixels_that_they_are_given_in() -> None:
+    plain = {"pyramid": 0, "refiner": 0, "flow": False, "relative": False, "corner_pixels": True}
+    trainer = Trainer(recipe_from_dict(tiny(model={**TINY_MODEL, **plain})), torch.device("cpu"))
+    batch = Feed(trainer.recipe).batch(0)
+    raw = trainer._counted(trainer.model(batch.video.float() / 255, batch.aspect_ratio, batch.queries))
+    with torch.no_grad():
+        scene = trainer.model.eval().encode(batch.video, aspect_ratio=batch.aspect_ratio)
+    torch.testing.assert_close(raw["uv"], scene.decode(batch.queries).uv, atol=1e-5, rtol=1e-5)
 
 
 def test_background_workers_give_the_same_batches_from_any_start() -> None:

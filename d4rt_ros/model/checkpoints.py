@@ -6,7 +6,9 @@ that optimiser state beside the weights costs neither time nor memory.
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ BUILTIN = Path(__file__).parent / "weights"
 PART_BYTES = 15 << 20
 _WRAPPERS = ("state_dict", "model", "module", "network", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
+_PART = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _MARK = "decoder.out_norm.weight"  # a name that every D4RT state has
 
 
@@ -65,26 +68,49 @@ def save_weights(
 ) -> None:
     """Write safetensors with the configuration inside, `path` being a file or, without a suffix, a folder.
 
-    A folder gets parts of at most 15 MiB. Raises OSError.
+    A folder gets parts of at most 15 MiB. All of it is written before anything there is replaced. Raises
+    OSError, among them FileExistsError for a folder that holds other weights, and ValueError for a suffix
+    that is not .safetensors.
     """
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()
     }
     notes = {**(metadata or {}), "config": model.config.to_json(), "format": "pt"}
     path = Path(path)
-    if path.suffix:
-        save_file(tensors, path, notes)
+    if path.suffix and not path.is_dir():
+        if path.suffix != ".safetensors":
+            raise ValueError(f"{path}: weights go to a .safetensors file, or to a folder, without a suffix")
+        _put({path: tensors}, notes)
         return
     path.mkdir(parents=True, exist_ok=True)
-    for old in path.glob("*.safetensors"):
-        old.unlink()
+    old = set(path.glob("*.safetensors"))
+    if other := [file.name for file in sorted(old) if not _PART.fullmatch(file.name)]:
+        raise FileExistsError(f"{path} holds other weights already, {other[0]}; choose another folder")
     parts: list[dict[str, Tensor]] = [{}]
     for name, tensor in tensors.items():
         if sum(t.nbytes for t in parts[-1].values()) + tensor.nbytes > PART_BYTES:
             parts.append({})
         parts[-1][name] = tensor
-    for index, part in enumerate(parts, start=1):
-        save_file(part, path / f"model-{index:05d}-of-{len(parts):05d}.safetensors", notes)
+    new = {
+        path / f"model-{index:05d}-of-{len(parts):05d}.safetensors": part
+        for index, part in enumerate(parts, start=1)
+    }
+    _put(new, notes)
+    for stale in old - set(new):
+        stale.unlink()
+
+
+def _put(files: Mapping[Path, dict[str, Tensor]], notes: dict[str, str]) -> None:
+    """Write tensors beside where they belong, then put them there: they may come from the very files."""
+    written = {path: path.with_name(f".{path.name}.part") for path in files}
+    try:
+        for path, tensors in files.items():
+            save_file(tensors, written[path], notes)
+        for path, part in written.items():
+            os.replace(part, path)
+    finally:
+        for part in written.values():
+            part.unlink(missing_ok=True)
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], ModelConfig | None]:

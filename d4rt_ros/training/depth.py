@@ -15,8 +15,6 @@ from d4rt_ros.training.feed import Batch, focal_lengths
 from d4rt_ros.training.losses import map_error, relative_error, sized
 from d4rt_ros.training.truth import ClipBatch
 
-_FOCAL_ERROR = 0.1  # standard deviation of the logarithm: nobody tells a robot's camera exactly
-
 
 class DepthNetwork(nn.Module):
     """A network's refiner, trained by itself on what the rest, which stays, finds."""
@@ -86,11 +84,6 @@ def depth_terms(found: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     depth = batch.depth.to(found["guess"].device)
     errors = {"guess": map_error, "told": relative_error, "refined": relative_error}
     return {name: errors[name](value, depth) for name, value in found.items()}
-
-
-def uncertain(batch: Batch) -> Tensor:
-    """Focal lengths [B] of a batch as a robot would have them."""
-    return batch.focal * (_FOCAL_ERROR * torch.randn(len(batch.focal))).exp()
 
 
 @torch.no_grad()

@@ -28,20 +28,23 @@ from d4rt_ros.training.sampling import sample_queries
 from d4rt_ros.training.truth import ClipBatch, Truth
 
 D = TypeVar("D", Queries, Truth)
-_PLAIN = ("video", "aspect_ratio", "focal", "depth")  # tensors of a batch
+_PLAIN = ("video", "aspect_ratio", "focal", "guessed_focal", "depth")  # tensors of a batch
+_FOCAL_ERROR = 0.1  # standard deviation of the logarithm: nobody tells a robot's camera exactly
 
 
 @dataclass(frozen=True)
 class Batch:
     """What a step needs: video [B, T, 3, H, W] uint8, aspect ratio [B], queries and their truth [B, N].
 
-    focal: of the lenses [B], in image widths. depth: of every pixel [B, T, H, W], not finite where not known.
+    focal: of the lenses [B], in image widths. guessed_focal: the same as a robot would have it. depth: of
+    every pixel [B, T, H, W], not finite where not known.
     """
 
     number: int
     video: Tensor
     aspect_ratio: Tensor
     focal: Tensor
+    guessed_focal: Tensor
     depth: Tensor
     queries: Queries
     truth: Truth
@@ -105,13 +108,11 @@ class Feed:
             del self._pool[past]
         clips = self._clips(chosen * workers + self._worker)
         asked = [self._ask(number, chunk, part) for chunk, part in zip(self._chunks, clips)]
-        videos, aspects, focals, depths, queries, truths = zip(*asked)
-        video, aspect, focal, depth = (torch.cat(parts) for parts in (videos, aspects, focals, depths))
-        return Batch(number, video, aspect, focal, depth, join(queries), join(truths))
+        plain, queries, truths = zip(*asked)
+        joined = {name: torch.cat([part[name] for part in plain]) for name in _PLAIN}
+        return Batch(number, **joined, queries=join(queries), truth=join(truths))
 
-    def _ask(
-        self, number: int, chunk: int, clips: ClipBatch
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Queries, Truth]:
+    def _ask(self, number: int, chunk: int, clips: ClipBatch) -> tuple[dict[str, Tensor], Queries, Truth]:
         """Fresh colours and queries for one chunk: what a `Batch` has but for its number."""
         recipe = self._recipe
         rows = range(chunk * recipe.feed.chunk, (chunk + 1) * recipe.feed.chunk)
@@ -122,17 +123,31 @@ class Feed:
         near = recipe.sampling.near_share(number // recipe.optimiser.accumulate)
         queries = sample_queries(clips, recipe.sampling, near, generators)
         video = [augment_colour(v, recipe.augment, g) for v, g in zip(clips.video, generators)]
-        told = clips.aspect_ratio, focal_lengths(clips), clips.depth
-        return torch.stack(video), *told, queries, clips.answer(queries)
+        focal = focal_lengths(clips)
+        off = torch.cat([torch.randn(1, generator=g) for g in generators])  # last: the draws before stay
+        plain = {
+            "video": torch.stack(video),
+            "aspect_ratio": clips.aspect_ratio,
+            "focal": focal,
+            "guessed_focal": focal * (_FOCAL_ERROR * off).exp(),
+            "depth": clips.depth,
+        }
+        return plain, queries, clips.answer(queries)
 
 
 def focal_lengths(clips: ClipBatch) -> Tensor:
-    """Focal length [B] in image widths, that of a usual lens where the clips' points do not tell."""
-    u = torch.tensor([0.1, 0.25, 0.75, 0.9]).repeat(2)
-    v = torch.tensor([0.25] * 4 + [0.75] * 4)
+    """Focal length [B] in image widths, that of a usual lens where the clips' points do not tell.
+
+    Of pairs of points in a row, so that the axis may lie anywhere, as in what is cut out of a frame.
+    """
+    line = torch.tensor([0.1, 0.25, 0.75, 0.9])
+    u, v = line.repeat(2), torch.tensor([0.25] * 4 + [0.75] * 4)
     truth = clips.answer(Queries.make(u, v, 0, 0, 0).apply(lambda x: x.expand(len(clips.video), -1)))
-    focal = truth.xyz[..., 2] * (u - 0.5) / truth.xyz[..., 0]
-    focal = torch.where(truth.xyz_valid & (focal > 0), focal, torch.nan)
+    tilt = torch.where(truth.xyz_valid, truth.xyz[..., 0] / truth.xyz[..., 2], torch.nan)
+    tilt = tilt.unflatten(-1, (2, 4))
+    one, other = torch.triu_indices(4, 4, 1)
+    focal = (line[other] - line[one]) / (tilt[..., other] - tilt[..., one])
+    focal = torch.where(focal > 0, focal, torch.nan).flatten(1)
     return focal.nanmedian(-1).values.nan_to_num(USUAL_FOCAL)
 
 

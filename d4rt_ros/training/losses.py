@@ -120,8 +120,9 @@ def d4rt_loss(
     """The weighted sum of all terms, and every term by name (detached, unweighted).
 
     Args:
-        raw: what `D4RT.forward` returns for queries [B, N]: xyz, uv, visibility (logit), displacement,
-            normal, confidence (logit); log_depth [B, T, H, W] and log_focal [B] where there is a pyramid.
+        raw: what `D4RT.forward` returns for queries [B, N]: xyz, uv (but as `pixels` counts it), visibility
+            (logit), displacement, normal, confidence (logit); log_depth [B, T, H, W] and log_focal [B] where
+            there is a pyramid.
         truth: the answers [B, N].
         weights: of the terms.
         depth: true depth of every pixel [B, T, H, W], not finite where unknown; needed for the term `map`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,9 +17,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from d4rt_ros.model import D4RT, Queries
 from d4rt_ros.model.checkpoints import load_model, save_weights
+from d4rt_ros.model.embedding import from_network
 from d4rt_ros.model.precision import select_precision
 from d4rt_ros.model.video import resize
-from d4rt_ros.training.depth import DepthNetwork, depth_terms, settled, uncertain, validate_depth
+from d4rt_ros.training.depth import DepthNetwork, depth_terms, settled, validate_depth
 from d4rt_ros.training.feed import Batch, Batches
 from d4rt_ros.training.losses import d4rt_loss
 from d4rt_ros.training.optim import RunningMean, build_optimisers, rate, set_rate
@@ -90,25 +91,31 @@ class Trainer:
 
     def _depth_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         with self._autocast():
-            found = self._forward(batch.video.to(self.device), batch.aspect_ratio, uncertain(batch))
+            found = self._forward(batch.video.to(self.device), batch.aspect_ratio, batch.guessed_focal)
         terms = {name: term.mean() for name, term in depth_terms(found, batch).items()}
         return terms["refined"], {name: term.detach() for name, term in terms.items()}
 
     def _loss(self, batch: Batch, confidence_active: bool) -> tuple[Tensor, dict[str, Tensor]]:
         video, aspect = batch.video.to(self.device), batch.aspect_ratio.to(self.device)
         with self._autocast():
-            known = settled(self.model, video, aspect, uncertain(batch)) if self.recipe.structure else None
+            known = settled(self.model, video, aspect, batch.guessed_focal) if self.recipe.structure else None
             unit = resize(video.float() / 255, self.recipe.model.image_size)
             raw = self._forward(unit, aspect, batch.queries.to(self.device), encoded=known)
         losses = self.recipe.losses
         return d4rt_loss(
-            raw,
+            self._counted(raw),
             batch.truth.to(self.device),
             losses,
             batch.depth.to(self.device) if losses.map else None,
             batch.focal.to(self.device) if losses.lens else None,
             confidence_active=confidence_active,
         )
+
+    def _counted(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the network says, float32, with uv as truth and answers count it, not as the network does."""
+        raw = {name: value.float() for name, value in raw.items()}
+        config = self.recipe.model
+        return {**raw, "uv": from_network(raw["uv"], config.image_size, config.corner_pixels)}
 
     def take_step(self, budget: float | None = None) -> dict[str, float]:
         """One optimiser step. Returns the mean loss and its terms, the gradient norm and the rate.
@@ -165,7 +172,7 @@ class Trainer:
                 with torch.no_grad(), self._autocast():
                     device, unit = self.device, video.to(self.device).float() / 255
                     raw = model(unit, aspect_ratio.to(device), queries.to(device))
-            return {name: value.float().cpu() for name, value in raw.items()}
+            return {name: value.cpu() for name, value in self._counted(raw).items()}
 
         return validate(predict, clips)
 
@@ -185,12 +192,14 @@ class Trainer:
     def save(self, folder: Path) -> None:
         """Write `checkpoint.pt` to resume from and `weights.safetensors` to use, each all or nothing."""
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "checkpoint.pt", lambda path: torch.save(self.state_dict(), path))
+        part = folder / ".checkpoint.pt.part"  # so that a reader or a kill never meets half a file
+        torch.save(self.state_dict(), part)
+        os.replace(part, folder / "checkpoint.pt")
         self.export(folder / "weights.safetensors")
 
     def export(self, path: Path) -> None:
         """Write the averaged weights in 16 bits."""
-        _replace(path, lambda part: save_weights(self._averaged(), part, torch.float16))
+        save_weights(self._averaged(), path, torch.float16)
 
     def _averaged(self) -> D4RT:
         model = D4RT(self.recipe.model)
@@ -229,13 +238,6 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
         return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     return plain(asdict(recipe))
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write beside `path`, then put it in place: a reader or a kill never meets half a file."""
-    part = path.with_name(f".{path.name}.part{path.suffix}")
-    write(part)
-    os.replace(part, path)
 
 
 def _build_model(recipe: Recipe) -> D4RT:
