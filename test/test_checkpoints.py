@@ -99,6 +99,10 @@ def test_first_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert "memory_proj.bias is (5,), not (32,)" in str(caught.value)
     assert "heads.xyz_head.bias is missing" in str(caught.value)
     assert "something.else is unknown" in str(caught.value)
+    state = {name: value.to(torch.int8) for name, value in small_model().state_dict().items()}
+    torch.save(state, tmp_path / "c.ckpt")
+    with pytest.raises(CheckpointError, match="is torch.int8"):
+        load_model(tmp_path / "c.ckpt", config=SMALL)
     torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "b.ckpt")
     with pytest.raises(CheckpointError, match="no D4RT weights; first entries: layer.weight"):
         load_model(tmp_path / "b.ckpt")

@@ -6,11 +6,13 @@ import dataclasses
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from reference_network import ReferenceNetwork
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -225,6 +227,49 @@ def test_refuses_what_is_not_finite_or_misshapen() -> None:
         small_model().encode(torch.rand(8, 3, 64, 64), stamps=[0, 1, 2, 3, 4, 5, 6, 6])
     with pytest.raises(ValueError, match="not finite"):
         small_model().encode(torch.full((8, 3, 64, 64), float("nan")))
+    short = dataclasses.replace(some_queries(3, 8), t_cam=torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="must have one shape"):
+        encoded.decode(short)
+    with pytest.raises(ValueError, match="t_tgt: .* integers, not torch.float64"):
+        encoded.decode(dataclasses.replace(some_queries(3, 8), t_tgt=torch.zeros(3, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (lambda video: video * 255, "values from 0 to 255; as floating point they must be in 0..1"),
+        (lambda video: video * 2 - 1, "values from -1 to 1"),
+        (lambda video: (video * 255).int(), "video is torch.int32; uint8 or floating point"),
+        (lambda video: video > 0.5, "video is torch.bool"),
+    ],
+)
+def test_refuses_colours_of_another_range(changed: Callable[[Tensor], Tensor], sentence: str) -> None:
+    video = torch.linspace(0, 1, 8 * 3 * 64 * 64).reshape(8, 3, 64, 64)
+    with pytest.raises(ValueError, match=sentence):
+        small_model().encode(changed(video))
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, float("nan"), float("inf")])
+def test_refuses_lenses_and_aspect_ratios_that_nothing_has(wrong: float) -> None:
+    model, video = small_model(), torch.rand(8, 3, 64, 64)
+    with pytest.raises(ValueError, match="aspect_ratio is .* must be above 0"):
+        model.encode(video, aspect_ratio=wrong)
+    with pytest.raises(ValueError, match="focal is .* must be above 0"):
+        model.encode(video).with_focal(wrong)
+    with pytest.raises(ValueError, match=r"aspect_ratio is \[3\]"):
+        model.encode(video, aspect_ratio=torch.ones(3))
+    with pytest.raises(ValueError, match="stamps are integers"):
+        model.encode(video, stamps=[t + 0.1 for t in range(8)])  # type: ignore[misc]
+
+
+def test_answers_belong_to_who_asks() -> None:
+    encoded = small_model().encode(torch.rand(8, 3, 64, 64))
+    weight = torch.ones(1, requires_grad=True)
+    answers = encoded.decode(dataclasses.replace(some_queries(3, 8), u=torch.rand(3, dtype=torch.float64)))
+    (answers.xyz * weight).sum().backward()
+    for field in dataclasses.fields(answers):
+        getattr(answers, field.name)[0] = float("nan")
+    assert bool(torch.isfinite(encoded.decode(some_queries(3, 8)).xyz).all())
 
 
 @pytest.mark.parametrize(
@@ -284,6 +329,12 @@ def test_scene_face() -> None:
     assert torch.equal(encoded.frames, video)
     assert encoded.stamps == tuple(range(100, 108))
     assert (encoded.num_frames, encoded.image_size) == (8, (30, 40))
+    assert encoded
+    assert encoded != dataclasses.replace(encoded)  # each is itself alone
+    assert len({encoded, dataclasses.replace(encoded)}) == 2
+    with pytest.raises(TypeError, match="one window"):
+        list(encoded)
+    assert [len(one.frames) for one in small_model().encode(torch.stack((video, video)))] == [8, 8]
     answers = encoded.decode(some_queries(9, 8))
     torch.testing.assert_close(answers.normal.norm(dim=-1), torch.ones(9))
     assert bool(((answers.confidence > 0) & (answers.confidence < 1)).all())

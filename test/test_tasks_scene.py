@@ -211,6 +211,9 @@ def test_answers_that_are_no_numbers_never_come_through() -> None:
     ("call", "words"),
     [
         (lambda s: depth_map(s, 8), "frame is 8"),
+        (lambda s: depth_map(s, 2.0), "frame is 2.0, but frames are counted in integers"),
+        (lambda s: tracks(s, torch.tensor([0.5]), torch.tensor([0.5]), 2.7), "integers, not torch.float32"),
+        (lambda s: point_cloud(s, frames=(0.9, 1.5)), "frames is 0.9"),
         (lambda s: depth_map(s, 0, size=(0, 4)), "size is 0x4"),
         (lambda s: depth_at(s, 0, torch.tensor([1.5]), torch.tensor([0.5])), "u is 1.5"),
         (lambda s: depth_at(s, 0, torch.tensor([0.5]), torch.tensor([torch.nan])), "v is nan"),

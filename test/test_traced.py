@@ -174,6 +174,12 @@ def test_what_a_trace_takes_for_granted_is_what_it_was_made_for() -> None:
     one = torch.ones(2)
     assert [int(gap(*given)[0][0]) for given in ((one, None), (None, one), (one, None))] == [1, -1, 1]
 
+    product = Traced(lambda x: (x @ x,))
+    one = torch.full((2, 2), 1 / 3)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert product(one)[0].dtype == torch.bfloat16
+    assert torch.equal(product(one)[0], one @ one)
+
 
 def test_chunks_on_two_cores_answer_as_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded, queries = small_model().encode(VIDEO), some_queries(100, 8)

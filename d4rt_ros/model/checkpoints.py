@@ -142,6 +142,9 @@ def check_state(state: Mapping[str, Tensor], model: D4RT, path: Path) -> None:
         for name, shape in wanted.items()
         if name not in state or tuple(state[name].shape) != shape
     ]
+    wrong += [
+        f"{name} is {tensor.dtype}" for name, tensor in state.items() if not tensor.dtype.is_floating_point
+    ]
     wrong += [f"{name} is unknown" for name in state if name not in wanted]
     if wrong:
         raise CheckpointError(f"{path}: {len(wrong)} tensors do not fit; first: {'; '.join(wrong[:3])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Queries:
     """Where is the point seen at (u, v) in frame t_src at the time of t_tgt, in the camera of t_cam?
 
@@ -51,6 +52,31 @@ class Queries:
         """The common shape [..., N]."""
         return self.u.shape
 
+    def checked(self, num_frames: int) -> Queries:
+        """The same as float32 and int64, for a window of so many frames.
+
+        Raises ValueError for tensors of several shapes, frames that are no integers or that the window has
+        not, and u, v that are not finite.
+        """
+        shapes = {f.name: list(getattr(self, f.name).shape) for f in fields(self)}
+        if any(shape != shapes["u"] for shape in shapes.values()):
+            raise ValueError(f"the tensors of queries must have one shape, not {shapes}")
+        given = {name: getattr(self, name) for name in ("t_src", "t_tgt", "t_cam")}
+        for name, time in given.items():
+            if time.is_floating_point() or time.is_complex() or time.dtype == torch.bool:
+                raise ValueError(
+                    f"{name}: time indices are frames of the window, so integers, not {time.dtype}"
+                )
+        queries = Queries(self.u.float(), self.v.float(), *(time.long() for time in given.values()))
+        if queries.u.numel() == 0:
+            return queries
+        low, high = torch.stack((queries.t_src, queries.t_tgt, queries.t_cam)).aminmax()
+        if low < 0 or high >= num_frames:
+            raise ValueError(f"time indices {int(low)}..{int(high)} are outside 0..{num_frames - 1}")
+        if not all(math.isfinite(x) for x in torch.stack((queries.u, queries.v)).aminmax()):  # NaN spreads
+            raise ValueError("u or v of a query is not finite")
+        return queries
+
     def apply(self, function: Callable[[Tensor], Tensor]) -> Queries:
         """Apply one function (reshape, index, move) to each of the five tensors."""
         return Queries(*(function(getattr(self, f.name)) for f in fields(self)))
@@ -60,7 +86,7 @@ class Queries:
         return self.apply(lambda x: x.to(device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answers:
     """One answer a query, float32; the leading shape [..., N] is that of the queries.
 

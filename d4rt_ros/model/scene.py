@@ -22,7 +22,7 @@ from d4rt_ros.model.parallel import over_cores
 from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.model.queries import Answers, Queries
 from d4rt_ros.model.structure import CELLS, Structure, find_structure, lens_focal
-from d4rt_ros.model.video import check_frames, resize, upload
+from d4rt_ros.model.video import check_aspect, check_colours, check_frames, check_stamps, resize, upload
 
 if TYPE_CHECKING:
     from d4rt_ros.model.network import D4RT
@@ -33,7 +33,7 @@ CHUNK_CUDA = COUNTS[-1]
 _LENS_GRID = 6  # points of a frame, each way, from which the lens is read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """The frames of a window and the decoder's keys and values of them.
 
@@ -66,18 +66,16 @@ class Scene:
             raise ValueError(f"video must be [T, 3, H, W] or [B, T, 3, H, W], not {list(video.shape)}")
         batch = video if video.ndim == 5 else video[None]
         frames = check_frames(batch.shape[1], config.frames, config.patch[0])
-        stamps = tuple(range(frames)) if stamps is None else tuple(int(s) for s in stamps)
-        if len(stamps) != frames or any(b <= a for a, b in zip(stamps, stamps[1:])):
-            raise ValueError(f"{frames} rising stamps are needed, got {stamps}")
+        stamps = check_stamps(stamps, frames)
         if batch.shape[0] == 0 or 0 in batch.shape[-2:]:
             raise ValueError(f"video is empty: {list(video.shape)}")
-        if batch.is_floating_point() and not bool(torch.isfinite(batch).all()):
-            raise ValueError("video has values that are not finite")
+        check_colours(batch)
         original = upload(batch, model.device)
         small = resize(to_unit(original), config.image_size)
         if aspect_ratio is None:
             aspect_ratio = batch.shape[-1] / batch.shape[-2]
         aspect = torch.as_tensor(aspect_ratio, dtype=torch.float32, device=model.device)
+        check_aspect(aspect, len(batch))
         aspect = aspect.expand(batch.shape[0])
         encoded = model.encoded(small, aspect)
         memory = model.decoder.keys_values(encoded.memory)
@@ -126,6 +124,14 @@ class Scene:
             focal=None if self.focal is None else self.focal[part],
         )
 
+    def __iter__(self) -> Iterator[Scene]:
+        """The scenes of a batch. Raises TypeError for a scene of one window."""
+        return (self[index] for index in range(len(self)))
+
+    def __bool__(self) -> bool:
+        """True: one window has no length."""
+        return True
+
     def __len__(self) -> int:
         """Windows in a batch. Raises TypeError for a scene of one window."""
         if not self.batched:
@@ -141,7 +147,10 @@ class Scene:
         Where the frames were compared, confidence is what `Agreement` says of the source pixel: on real
         footage the network's own tells nothing.
         """
-        raw = self.decode_raw(queries)
+        queries = self._checked(queries)
+        raw = self._raw(queries)
+        if not torch.is_inference_mode_enabled():  # or who asked could not write to answers
+            raw |= {name: raw[name].clone() for name in ("xyz", "uv", "displacement")}
         config = self.model.config
         return Answers(
             xyz=raw["xyz"],
@@ -156,16 +165,17 @@ class Scene:
         """0..1 of the network's logits, or what frames that were compared say."""
         if self._agreed is None:
             return logits.sigmoid()
-        queries = queries.to(self.device)
         if self.batched:
             return read(self._agreed, queries)[..., 0]
         return read(self._agreed, queries.apply(lambda x: x[None]))[0, :, 0]
 
-    @torch.inference_mode()
     def decode_raw(self, queries: Queries) -> dict[str, Tensor]:
         """Like `decode`, but visibility and confidence are logits, uv in the network's own counting."""
-        queries = queries.to(self.device)
-        self._check(queries)
+        return self._raw(self._checked(queries))
+
+    @torch.inference_mode()
+    def _raw(self, queries: Queries) -> dict[str, Tensor]:
+        """Raw answers to what is `_checked`."""
         if not self.batched:
             queries = queries.apply(lambda x: x[None])
         spread = over_cores if self.device.type == "cpu" else map
@@ -185,7 +195,12 @@ class Scene:
         return joined if self.batched else {name: value[0] for name, value in joined.items()}
 
     def with_focal(self, focal: float) -> Scene:
-        """The scene of a camera with a lens of known focal length, in image widths. Ask it before others."""
+        """The scene of a camera with a lens of known focal length, in image widths. Ask it before others.
+
+        Raises ValueError for a length that no lens has.
+        """
+        if not (math.isfinite(focal) and focal > 0):
+            raise ValueError(f"focal is {focal} image widths, it must be above 0")
         return replace(
             self, focal=self.aspect_ratio.new_full(self.aspect_ratio.shape, focal), focal_known=True
         )
@@ -304,16 +319,10 @@ class Scene:
         for start in range(0, queries.shape[1], size):
             yield queries.apply(lambda x, start=start: x[:, start : start + size])  # type: ignore[misc]
 
-    def _check(self, queries: Queries) -> None:
+    def _checked(self, queries: Queries) -> Queries:
+        """The queries on this device, as `Queries.checked` returns them."""
         wanted = 2 if self.batched else 1
         if len(queries.shape) != wanted or (self.batched and queries.shape[0] != len(self.frames)):
             shape = f"[{len(self.frames)}, N]" if self.batched else "[N]"
             raise ValueError(f"queries must be {shape}, not {list(queries.shape)}")
-        if queries.u.numel() == 0:
-            return
-        times = torch.stack((queries.t_src, queries.t_tgt, queries.t_cam))
-        low, high = times.aminmax()
-        if low < 0 or high >= self.num_frames:
-            raise ValueError(f"time indices {int(low)}..{int(high)} are outside 0..{self.num_frames - 1}")
-        if not all(math.isfinite(x) for x in torch.stack((queries.u, queries.v)).aminmax()):  # NaN spreads
-            raise ValueError("u or v of a query is not finite")
+        return queries.to(self.device).checked(self.num_frames)

@@ -45,6 +45,7 @@ class Traced:
             *(len(tensor) for tensor in given[: self._free]),
             *((tensor.shape, tensor.dtype) for tensor in given[self._free :]),
             *(tensor is None for tensor in arguments),
+            torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"),
         )
         made = self._made.get(kind)
         if made is None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from operator import index
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +18,38 @@ def check_frames(frames: int, longest: int, step: int) -> int:
     if frames > longest:
         raise ValueError(f"{frames} frames are more than the network's {longest}")
     return frames
+
+
+def check_stamps(stamps: Sequence[int] | None, frames: int) -> tuple[int, ...]:
+    """Stamps of a window, frame numbers for None. Raises ValueError unless they are rising integers."""
+    try:
+        whole = tuple(range(frames) if stamps is None else map(index, stamps))
+    except TypeError as error:
+        raise ValueError(f"stamps are integers, nanoseconds: {error}") from None
+    if len(whole) != frames or any(b <= a for a, b in zip(whole, whole[1:])):
+        raise ValueError(f"{frames} rising stamps are needed, got {whole}")
+    return whole
+
+
+def check_aspect(aspect: Tensor, windows: int) -> None:
+    """Raise ValueError for aspect ratios of another number than one or one a window, or that nothing has."""
+    if aspect.shape not in ((), (1,), (windows,)):
+        raise ValueError(f"aspect_ratio is {list(aspect.shape)}, it must be one number or [{windows}]")
+    if not bool(((aspect > 0) & torch.isfinite(aspect)).all()):
+        raise ValueError(f"aspect_ratio is {aspect.tolist()}, it must be above 0")
+
+
+def check_colours(video: Tensor) -> None:
+    """Raise ValueError unless a video is uint8, or floating point in 0..1."""
+    if video.dtype == torch.uint8:
+        return
+    if not video.is_floating_point():
+        raise ValueError(f"video is {video.dtype}; uint8 or floating point in 0..1 is understood")
+    low, high = (float(x) for x in video.aminmax())  # NaN spreads
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("video has values that are not finite")
+    if low < 0 or high > 1:
+        raise ValueError(f"video has values from {low:g} to {high:g}; as floating point they must be in 0..1")
 
 
 def upload(video: Tensor, device: torch.device) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
+from operator import index
 
 import torch
 from torch import Tensor
@@ -78,19 +79,23 @@ def usable(confidence: Tensor, minimum: float = 0.0) -> Tensor:
     return (confidence > ZERO_CONFIDENCE) & (confidence >= minimum)
 
 
-def check_frame(scene: SceneLike, name: str, frame: int) -> None:
-    """Raise ValueError, with the name, the value and the range, for a frame outside the window."""
-    if not 0 <= frame < scene.num_frames:
+def check_frame(scene: SceneLike, name: str, frame: int) -> int:
+    """The frame; ValueError, with the name, the value and the range, for one that the window has not."""
+    try:
+        whole = index(frame)
+    except TypeError:
+        raise ValueError(f"{name} is {frame!r}, but frames are counted in integers") from None
+    if not 0 <= whole < scene.num_frames:
         raise ValueError(f"{name} is {frame}, but the window has frames 0..{scene.num_frames - 1}")
+    return whole
 
 
 def chosen_frames(scene: SceneLike, frames: Sequence[int] | None) -> tuple[int, ...]:
     """All frames for None, else those given, checked. Raises ValueError (also for none at all)."""
-    chosen = tuple(range(scene.num_frames)) if frames is None else tuple(int(f) for f in frames)
+    given = range(scene.num_frames) if frames is None else frames
+    chosen = tuple(check_frame(scene, "frames", frame) for frame in given)
     if not chosen:
         raise ValueError("frames is empty, at least one frame is needed")
-    for frame in chosen:
-        check_frame(scene, "frames", frame)
     return chosen
 
 

@@ -91,7 +91,7 @@ def tracks(
     if frame not in ("camera", "world"):
         raise ValueError(f"frame is {frame!r}, it must be 'camera' or 'world'")
     check_frame(scene, "reference", reference)
-    source = torch.as_tensor(t_src, dtype=torch.int64, device=scene.device).expand(u.shape)
+    source = torch.as_tensor(t_src, device=scene.device).expand(u.shape)
     time = torch.tensor(chosen, device=scene.device)[:, None]
     u, v = u.to(scene.device), v.to(scene.device)
     answers = ask(scene, u, v, source, time, time if frame == "camera" else reference)
@@ -106,7 +106,7 @@ def tracks(
         reference=reference if frame == "world" else None,
         u=u,
         v=v,
-        t_src=source,
+        t_src=source.to(torch.int64),
         xyz=answers.xyz,
         uv=answers.uv,
         visibility=answers.visibility,
