@@ -248,8 +248,8 @@ class D4RT(nn.Module):
 
         video: uint8, or float in 0..1, of any size; it is resized to the network's input. stamps: T rising
         nanoseconds (one list for all windows of a batch); frame numbers when absent. aspect_ratio: width /
-        height of the original image where `video` no longer has it. Raises ValueError for a wrong shape, an
-        odd or too large number of frames, stamps that do not rise.
+        height of the original image where `video` no longer has it. Raises ValueError for a wrong shape or
+        range of colours, an odd or too large number of frames, stamps that do not rise.
         """
         return Scene.encode(self, video, stamps, aspect_ratio)
 
