@@ -20,6 +20,9 @@ _RANGE = 1000  # times the image's size: no focal length is longer
 _LAST_ONE = np.diag([0.0, 0.0, 1.0])
 
 
+SAME, NEAR = 1e-4, 1e-2  # that `apart` says of calibrations that no image tells apart, or no window
+
+
 @dataclass(frozen=True, eq=False)
 class Camera:
     """One calibration of one image size.
@@ -74,6 +77,15 @@ class Camera:
             raise ValueError(
                 f"camera_info has d = {list(self.coefficients)}: every coefficient must be finite"
             )
+
+    def apart(self, other: Camera) -> float:
+        """How far two calibrations differ, over the focal length; infinite for another size or model."""
+        shape = self.size, self.model, len(self.coefficients)
+        if shape != (other.size, other.model, len(other.coefficients)):
+            return np.inf
+        focal = self.matrix[[0, 1], [0, 1]].min()
+        bent = np.abs(np.subtract(self.coefficients, other.coefficients)).max(initial=0.0)
+        return float(max(np.abs(self.matrix - other.matrix).max() / focal, bent))
 
     @property
     def distorted(self) -> bool:
@@ -171,3 +183,10 @@ class Camera:
             rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
             moved, _ = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), k, d)
         return (moved.reshape(-1, 2) + 0.5) / extent
+
+
+def differ(one: Camera | None, other: Camera | None, by: float) -> bool:
+    """Whether calibrations, None where there is none, are further apart than that."""
+    if one is None or other is None:
+        return one is not other
+    return one.apart(other) > by

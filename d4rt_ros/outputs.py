@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from d4rt_ros import conversions
-from d4rt_ros.camera import Camera
 from d4rt_ros.conversions import MessageTypes
 from d4rt_ros.stream.results import WindowResult
 
@@ -87,7 +86,6 @@ class Outputs:
         self,
         result: WindowResult,
         topics: Collection[str],
-        camera: Camera | None = None,
         camera_from_base: np.ndarray | None = None,
         odom: tuple[str, np.ndarray] | None = None,
     ) -> Iterator[tuple[str, Any]]:
@@ -96,7 +94,6 @@ class Outputs:
         Args:
             result: of the pipeline.
             topics: keys of TOPICS that are wanted.
-            camera: calibration of the published images, for pixels in them; None: they are not distorted.
             camera_from_base: [4, 4] pose of the base frame in the camera's optical frame at the newest stamp;
                 None where it is not known: what is about the base is then left out.
             odom: name of the odometry frame and [4, 4] odom_from_base at the newest stamp, for map_to_odom.
@@ -105,12 +102,10 @@ class Outputs:
             (topic, message) of every wanted topic that this result has an answer for: depth, then clouds,
             tracks, poses.
         """
-        if camera is not None and camera.size != tuple(result.image_size):
-            camera = None  # calibrated for another size, so its distortion was not taken out
         kinds: tuple[Callable[[], dict[str, Any]], ...] = (
             lambda: self._depth(result, topics),
             lambda: self._clouds(result, topics),
-            lambda: self._tracks(result, camera, topics),
+            lambda: self._tracks(result, topics),
             lambda: self._poses(result, camera_from_base, odom, topics),
         )
         for kind in kinds:
@@ -152,13 +147,13 @@ class Outputs:
             )
         return messages
 
-    def _tracks(self, result: WindowResult, camera: Camera | None, topics: Collection[str]) -> dict[str, Any]:
+    def _tracks(self, result: WindowResult, topics: Collection[str]) -> dict[str, Any]:
         tracks = result.tracks
         if tracks is None or not {"tracks", "tracks/points", "tracks/markers"} & set(topics):
             return {}
         stamp, frame_id = tracks.stamps[-1], result.frame_id if tracks.frame == "camera" else self.world
         xyz, velocity = tracks.xyz, tracks.velocity
-        pixels = published_pixels(tracks.uv, result.image_size, camera)
+        pixels = published_pixels(tracks.uv, result)
         messages = {
             "tracks": conversions.tracks_message(
                 self.types,
@@ -244,8 +239,8 @@ class Outputs:
         return None
 
 
-def published_pixels(uv: np.ndarray, image_size: tuple[int, int], camera: Camera | None) -> np.ndarray:
-    """Uv [..., 2] of the undistorted image to pixels of the image as published, centres at integers."""
-    if camera is not None:
-        uv = camera.to_published(uv.reshape(-1, 2)).reshape(uv.shape)
-    return conversions.uv_to_pixels(uv, image_size)
+def published_pixels(uv: np.ndarray, result: WindowResult) -> np.ndarray:
+    """Uv [..., 2] of a window's undistorted images to pixels of those published, centres at integers."""
+    if result.camera is not None:
+        uv = result.camera.to_published(uv.reshape(-1, 2)).reshape(uv.shape)
+    return conversions.uv_to_pixels(uv, result.image_size)

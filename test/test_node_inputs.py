@@ -67,7 +67,7 @@ def test_truncated_and_unstamped_images_are_refused(rig):
         change(image)
         rig.show(image)
         assert rig.session.inputs.counters.refused == before + 1
-        assert words in rig.session.inputs.counters.last_refusal
+        assert words in rig.session.inputs.counters.refusals["image"][0]
 
 
 @pytest.mark.parametrize(

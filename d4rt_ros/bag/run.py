@@ -15,7 +15,7 @@ from d4rt_ros.bag.journal import Journal, OutMessage
 from d4rt_ros.bag.messages import BagMessages
 from d4rt_ros.bag.sources import Arrival, Source
 from d4rt_ros.bag.writing import FILE_STORAGES, write_bag
-from d4rt_ros.camera import Camera
+from d4rt_ros.camera import NEAR, Camera, differ
 from d4rt_ros.outputs import LATCHED, TOPICS, Outputs, parts_for
 from d4rt_ros.stream import DeviceOutOfMemory, FrameWindow, StreamSettings, Window, WindowResult
 
@@ -134,10 +134,10 @@ def _work(
     with tqdm(total=source.total, unit="frame", disable=None, smoothing=0.05) as bar:
         for arrival in source.frames():
             bar.update()
-            if arrival.camera is not camera:  # frames of different lenses do not mix
+            if differ(camera, arrival.frame.camera, NEAR):  # frames of different lenses do not mix
                 if windows.counters.used:
                     windows.clear("camera_info arrived" if camera is None else "camera_info changed")
-                camera = arrival.camera
+                camera = arrival.frame.camera
             window = windows.push(arrival.frame)
             if window is None:
                 continue
@@ -162,7 +162,7 @@ def _work(
 
 
 def _messages(job: Job, arrival: Arrival, result: WindowResult) -> list[OutMessage]:
-    built = job.outputs.build(result, job.topics, arrival.camera, arrival.camera_from_base, arrival.odom)
+    built = job.outputs.build(result, job.topics, arrival.camera_from_base, arrival.odom)
     return [
         OutMessage(
             topic_name(topic),

@@ -16,7 +16,7 @@ from d4rt_ros.bag.readers import RawMessage
 from d4rt_ros.bag.recording import Recording
 from d4rt_ros.bag.topics import CAMERA_INFO, COMPRESSED, TF, Topics
 from d4rt_ros.bag.transforms import TransformBuffer
-from d4rt_ros.camera import Camera
+from d4rt_ros.camera import SAME, Camera, differ
 from d4rt_ros.stream import Frame
 
 SETTLE_NS = 100_000_000  # a frame waits so long for its depth, camera_info and transforms to be recorded
@@ -29,14 +29,12 @@ class Arrival(NamedTuple):
     Attributes:
         log_time: when it was recorded, nanoseconds.
         frame: undistorted.
-        camera: calibration of the published image; None: not known.
         camera_from_base: [4, 4] pose of the base frame in the camera's optical frame; None: not known.
         odom: name of the odometry frame and [4, 4] odom_from_base; None: not known.
     """
 
     log_time: int
     frame: Frame
-    camera: Camera | None = None
     camera_from_base: np.ndarray | None = None
     odom: tuple[str, np.ndarray] | None = None
 
@@ -130,14 +128,7 @@ class BagFrames:
             self.depths.append((conversions.stamp_ns(message.header.stamp), message))
 
     def _calibrate(self, camera: Camera | None) -> None:
-        old = self.camera
-        same = (
-            old is not None
-            and camera is not None
-            and (old.size, old.model, old.coefficients) == (camera.size, camera.model, camera.coefficients)
-            and np.array_equal(old.matrix, camera.matrix)
-        )
-        if not same:  # an equal one is not taken: making its undistortion maps is slow
+        if differ(self.camera, camera, SAME):  # another one must make its undistortion maps, which is slow
             self.camera = camera
 
     def _arrive(self, log_time: int, message: Any) -> Iterator[Arrival]:
@@ -173,13 +164,14 @@ class BagFrames:
             intrinsics=None if camera is None else camera.matrix,
             depth=depth,
             odometry=self.transforms.lookup(self.odom, frame_id, stamp),
+            camera=camera,
         )
         base_in_camera = odom = None
         if self.base:
             base_in_camera = self.transforms.lookup(frame_id, self.base, stamp)
             odom_from_base = self.transforms.lookup(self.odom, self.base, stamp)
             odom = None if odom_from_base is None else (self.odom, odom_from_base)
-        yield Arrival(log_time, frame, camera, base_in_camera, odom)
+        yield Arrival(log_time, frame, base_in_camera, odom)
 
     def _depth(self, stamp: int) -> np.ndarray | None:
         """Depth image nearest in time, if near enough."""

@@ -110,9 +110,7 @@ class TrackAllAction:
         ).result()
         if found.tracks is not None and found.progress is not None:
             sure = found.tracks.confidence.numpy().mean(0) >= least
-            result.tracks = tracks_of(
-                self._types, session, found.tracks, span.result, frame_id, to_frame, sure
-            )
+            result.tracks = tracks_of(self._types, found.tracks, span.result, frame_id, to_frame, sure)
             result.queries, result.naive_queries = found.progress.queries, found.progress.naive_queries
         result.seconds, result.message = time.monotonic() - started, found.reason
         result.window_start = conversions.time_message(self._types, span.result.stamps[0])

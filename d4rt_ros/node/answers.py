@@ -9,8 +9,7 @@ import numpy as np
 from d4rt_ros import conversions, tasks
 from d4rt_ros.model import Answers
 from d4rt_ros.node.messages import RclpyMessages
-from d4rt_ros.node.requests import camera_of, moved
-from d4rt_ros.node.session import Session
+from d4rt_ros.node.requests import moved
 from d4rt_ros.outputs import published_pixels
 
 
@@ -36,7 +35,6 @@ def answer_columns(answers: Answers, seen: np.ndarray, scale: float) -> dict[str
 
 def tracks_of(
     types: RclpyMessages,
-    session: Session,
     found: tasks.PointTracks,
     result: Any,
     frame_id: str,
@@ -48,7 +46,6 @@ def tracks_of(
 
     Args:
         types: message classes.
-        session: what runs.
         found: S frames, N points, all in the camera of one frame, scene units.
         result: the window's result.
         frame_id: of the coordinates that were asked for.
@@ -68,7 +65,7 @@ def tracks_of(
         [result.stamps[frame] for frame in found.frames],
         np.arange(xyz.shape[1]),
         xyz,
-        published_pixels(found.uv.cpu().numpy()[:, kept], result.image_size, camera_of(session, result)),
+        published_pixels(found.uv.cpu().numpy()[:, kept], result),
         found.visibility.cpu().numpy()[:, kept],
         found.confidence.cpu().numpy()[:, kept],
         result.metric,

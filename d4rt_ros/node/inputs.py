@@ -16,7 +16,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from d4rt_ros import conversions
-from d4rt_ros.camera import Camera
+from d4rt_ros.camera import NEAR, SAME, Camera, differ
 from d4rt_ros.node.gaps import Gaps
 from d4rt_ros.node.listener import Listener, OnArrival, listened_group
 from d4rt_ros.node.messages import camera_qos
@@ -44,8 +44,8 @@ class InputCounters:
     changes: int = 0  # of the images' frame id
     dropped: int = 0  # what the middleware reports as lost; it does not see what it overwrites in our queue
     alone: int = 0  # went on without the depth image or transform that scale.source asks for
-    last_refusal: str = ""
-    refused_since: float | None = None  # monotonic time of the first refused image after the last good one
+    refusals: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By kind, while messages are refused: why the last one was, and monotonic time of the first."""
     heard: dict[str, float] = field(default_factory=dict)  # monotonic time of the newest message by kind
     mismatched: dict[str, int] = field(default_factory=dict)  # publishers with another quality of service
 
@@ -86,16 +86,18 @@ class CameraInputs:
         self._node, self._on_frame, self._on_change, self._transforms = node, on_frame, on_change, transforms
         self._rectified = bool(values["image_rectified"])
         self._scale, self._odom = values["scale.source"], str(values["frames.odom"])
-        self._info: Any = None
+        self._begun: Camera | None = None  # calibration of the frames since the stream last started over
         self._frame_id: str | None = None  # of the last image
-        self._depths: deque[tuple[int, Any]] = deque(maxlen=30)
+        self._depths: deque[tuple[int, np.ndarray]] = deque(maxlen=30)
         self._waiting: deque[Frame] = deque()
-        self._qos = camera_qos(str(values["image_reliability"]))
+        self._reliability = str(values["image_reliability"])
         self._group = listened_group(in_turn=True)
         self._subscriptions: dict[str, Any] = {}
         self._takers: dict[Any, OnArrival] = {}
         if values["image_transport"] == "compressed":
-            self._subscribe("image", CompressedImage, "image/compressed", self._take_compressed)
+            # Beside the image, wherever that was remapped to, as image_transport has it.
+            topic = node.resolve_topic_name("image") + "/compressed"
+            self._subscribe("image", CompressedImage, topic, self._take_compressed)
         else:
             self._subscribe("image", Image, "image", self._take_raw, raw=True)
         self._subscribe("camera_info", CameraInfo, "camera_info", self._take_camera_info)
@@ -122,13 +124,11 @@ class CameraInputs:
             try:
                 callback(received)
             except ValueError as error:
-                self.counters.last_refusal = f"{topic}: {error}"
-                if kind == "image":
-                    self.counters.refused += 1
-                    self.counters.refused_since = self.counters.refused_since or time.monotonic()
+                self.counters.refused += kind == "image"
+                _, since = self.counters.refusals.get(kind, ("", time.monotonic()))
+                self.counters.refusals[kind] = f"{topic}: {error}", since
             else:
-                if kind == "image":
-                    self.counters.refused_since = None
+                self.counters.refusals.pop(kind, None)
 
         def mismatch(event: Any) -> None:
             self.counters.mismatched[kind] = event.total_count
@@ -146,7 +146,7 @@ class CameraInputs:
             message,
             topic,
             take if told else partial(take, info={}),
-            self._qos,
+            camera_qos(self._reliability if kind == "image" else "best_effort"),
             callback_group=self._group,
             raw=raw,
         )
@@ -171,14 +171,14 @@ class CameraInputs:
             raise ValueError("header.stamp is zero; the camera driver must stamp its images")
         self.counters.changes += self._frame_id not in (None, header.frame_id)
         self._frame_id = header.frame_id
-        intrinsics = None
+        intrinsics = used = None
         if self.camera is not None:
             try:
-                image, intrinsics = self.camera.undistort(image), self.camera.matrix
+                image, intrinsics, used = self.camera.undistort(image), self.camera.matrix, self.camera
                 self.camera_problem = ""
             except ValueError as error:  # calibrated for another size: the image is still good
                 self.camera_problem = str(error)
-        self._waiting.append(Frame(stamp, image, header.frame_id, intrinsics))
+        self._waiting.append(Frame(stamp, image, header.frame_id, intrinsics, camera=used))
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -200,33 +200,32 @@ class CameraInputs:
             pose = self._transforms.lookup(self._odom, frame.frame_id, frame.stamp)
             return None if pose is None else replace(frame, odometry=pose)
         if self._scale == "depth":
-            near = [message for stamp, message in self._depths if abs(stamp - frame.stamp) <= SLOP_NS]
+            near = [depth for stamp, depth in self._depths if abs(stamp - frame.stamp) <= SLOP_NS]
             return replace(frame, depth=self._depth_of(frame, near[-1])) if near else None
         return frame
 
-    def _depth_of(self, frame: Frame, message: Any) -> np.ndarray:
-        depth = conversions.depth_array(message)
+    def _depth_of(self, frame: Frame, depth: np.ndarray) -> np.ndarray:
+        """A depth image as it belongs to a frame, at its size and undistorted as it is."""
         height, width = frame.image_size
         if depth.shape != (height, width):
             depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
-        if self.camera is not None and self.camera.size == (height, width):
-            depth = self.camera.undistort(depth, nearest=True)
-        return depth
+        return depth if frame.camera is None else frame.camera.undistort(depth, nearest=True)
 
     def _take_depth(self, message: Any) -> None:
-        self._depths.append((conversions.stamp_ns(message.header.stamp), message))
+        self._depths.append((conversions.stamp_ns(message.header.stamp), conversions.depth_array(message)))
         self._pass_on()
 
     def _take_camera_info(self, message: Any) -> None:
-        message.header = type(message.header)()  # so that a calibration can be compared with the last one
-        if message == self._info:
-            return
-        self._info = message
-        had, self.camera, self.camera_problem = self.camera, None, ""
+        camera = refusal = None
         try:
-            self.camera = conversions.camera(message, self._rectified)
+            camera = conversions.camera(message, self._rectified)
         except ValueError as error:
-            self.camera_problem = str(error)
-            raise
-        if had is not None or self.camera is not None:
-            self._on_change("camera_info changed" if had is not None else "camera_info arrived")
+            refusal = error
+        self.camera_problem = "" if refusal is None else str(refusal)
+        if differ(self.camera, camera, SAME):
+            self.camera = camera
+        if differ(self._begun, camera, NEAR):  # below that, each frame goes by what it came with
+            arrived, self._begun = self._begun is None, camera
+            self._on_change("camera_info arrived" if arrived else "camera_info changed")
+        if refusal is not None:
+            raise refusal

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from d4rt_ros import conversions
-from d4rt_ros.camera import Camera
 from d4rt_ros.model import SceneLike
 from d4rt_ros.node.session import Session
 from d4rt_ros.stream import WindowResult
@@ -101,9 +100,7 @@ def find_times(
     )
 
 
-def find_pixels(
-    session: Session, u: Any, v: Any, result: WindowResult
-) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+def find_pixels(u: Any, v: Any, result: WindowResult) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Pixels of the published image to coordinates of the undistorted one that the network saw.
 
     Returns:
@@ -114,7 +111,7 @@ def find_pixels(
         ValueError: pixels outside the image, not finite, or arrays of unequal length.
     """
     uv = conversions.pixels_to_uv(u, v, result.image_size)
-    camera = camera_of(session, result)
+    camera = result.camera
     seen: np.ndarray = np.ones(len(uv), bool)
     if camera is not None:
         uv = camera.to_undistorted(uv)
@@ -130,12 +127,6 @@ def scene_of(result: WindowResult) -> SceneLike:
     """The encoded window of a held result."""
     assert result.scene is not None  # History holds no others
     return result.scene
-
-
-def camera_of(session: Session, result: WindowResult) -> Camera | None:
-    """The calibration that belongs to a window's images, if it has one."""
-    camera = session.inputs.camera
-    return camera if camera is not None and camera.size == tuple(result.image_size) else None
 
 
 def coordinates(

@@ -19,7 +19,6 @@ from d4rt_ros.node.listener import Listener, OnArrival, listened_group
 from d4rt_ros.node.messages import REQUESTS, RclpyMessages, message_class
 from d4rt_ros.node.requests import (
     Refused,
-    camera_of,
     check_confidence,
     check_points,
     coordinates,
@@ -132,7 +131,7 @@ class Services:
         count = len(request.u)
         check_points(session, "u", count)
         result, times = find_times(session, request, count)
-        u, v, seen = find_pixels(session, request.u, request.v, result)
+        u, v, seen = find_pixels(request.u, request.v, result)
         frames = {one for one in times if isinstance(one, int)}  # mostly a single one
         filled = {one: torch.full((count,), one, device=u.device) for one in frames}
         indices = (
@@ -141,7 +140,7 @@ class Services:
         queries = Queries(u, v, *indices)
         answers = self._wait(session.worker.submit_decode(scene_of(result), queries))
         columns = answer_columns(answers, seen, result.scale)
-        columns["u_v"] = published_pixels(columns["u_v"], result.image_size, camera_of(session, result))
+        columns["u_v"] = published_pixels(columns["u_v"], result)
         camera = times[-1] if isinstance(times[-1], int) else int(times[-1][0])
         same = isinstance(times[-1], int) or bool((times[-1] == camera).all())
         stamp = result.stamps[camera if same else -1]
@@ -156,13 +155,13 @@ class Services:
         result = span.result
         check_points(session, "u times the frames of the span", len(request.u) * len(span.frames))
         frame_id, to_frame = coordinates(request.frame, session, result, span.last)
-        u, v, seen = find_pixels(session, request.u, request.v, result)
+        u, v, seen = find_pixels(request.u, request.v, result)
 
         def track() -> tasks.PointTracks:
             return tasks.tracks(scene_of(result), u, v, span.at, list(span.frames), "world", span.last)
 
         found = self._wait(session.worker.submit(track))
-        response.tracks = tracks_of(self._types, session, found, result, frame_id, to_frame, seen=seen)
+        response.tracks = tracks_of(self._types, found, result, frame_id, to_frame, seen=seen)
         self._name_window(response, result)
 
     def _get_depth(self, session: Session, request: Any, response: Any) -> None:
@@ -177,7 +176,7 @@ class Services:
                     "v are given"
                 )
             check_points(session, "u", len(request.u))
-            u, v, seen = find_pixels(session, request.u, request.v, result)
+            u, v, seen = find_pixels(request.u, request.v, result)
             found = self._wait(
                 session.worker.submit(lambda: tasks.depth_at(scene_of(result), frame, u, v, least))
             )
@@ -240,7 +239,7 @@ class Services:
         ]
         response.intrinsics_known, response.metric = result.intrinsics_known, result.metric
         if result.intrinsics is not None:
-            camera = camera_of(session, result)
+            camera = result.camera
             lens = (camera.model, camera.coefficients) if camera is not None and camera.distorted else ()
             response.camera_info = conversions.camera_info(
                 self._types,
@@ -256,7 +255,7 @@ class Services:
         check_points(session, "u", len(request.u))
         stamp = conversions.stamp_ns(request.stamp)
         result, (frame,) = session.pipeline.history.find(stamp)
-        u, v, seen = find_pixels(session, request.u, request.v, result)
+        u, v, seen = find_pixels(request.u, request.v, result)
         if not seen.all():
             first = int(np.argmin(seen))
             raise Refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rclpy.node import Node
 
+from d4rt_ros import conversions
 from d4rt_ros.node.inputs import CameraInputs
 from d4rt_ros.node.messages import TopicMessages
 from d4rt_ros.node.parameters import Value, stream_settings
@@ -57,6 +59,8 @@ class Session:
         self.newest: WindowResult | None = None
         self._followed: set[int] = set()  # touched on the worker's thread only
         self._arrivals: dict[int, float] = {}
+        self._mapped: int | None = None  # segment of the map that late subscribers get
+        self._entry = threading.Lock()  # no window gets in while all are being forgotten
         self._node, self._publishers = node, publishers
         self._outputs = Outputs(self.types, self.world, self._base, self._tf_mode)
         self._topics: frozenset[str] = frozenset()
@@ -78,8 +82,8 @@ class Session:
             self._publish_early,
         )
         self.worker.start()
-        self.inputs = CameraInputs(node, values, self._on_frame, self.window.clear, self.transforms)
-        self.supervision = Supervision(node, values, self.inputs, self.transforms)
+        self.inputs = CameraInputs(node, values, self._on_frame, self._start_over, self.transforms)
+        self.supervision = Supervision(node, values, self.inputs, self.window, self.transforms)
 
     def stop(self) -> None:
         """Unsubscribe and end the worker; what waits is refused. A step that runs ends by itself."""
@@ -90,14 +94,18 @@ class Session:
             self._node.get_logger().info(
                 "the device is still busy with its last step; its result is thrown away"
             )
+        self._forget_map()
 
     def reset(self, reason: str) -> Future[Any]:
         """Forget all windows, on the worker's turn; the next window starts a new world."""
 
         def forget() -> None:
-            self.window.clear(reason)
+            with self._entry:
+                self.window.clear(reason)
+                self.worker.drop_window()
             self.pipeline.reset()
             self._followed.clear()
+            self._forget_map()
 
         return self.worker.submit(forget)
 
@@ -134,21 +142,26 @@ class Session:
         """The clock went back, as when a bag is played again."""
         if self.transforms is not None:
             self.transforms.clear()
-        self.window.clear("time jumped back")
+        self._start_over("time jumped back")
+
+    def _start_over(self, reason: str) -> None:
+        self.window.clear(reason)
+        self._node.get_logger().info(f"starting over: {reason}", throttle_duration_sec=5.0)
 
     def _on_frame(self, frame: Frame) -> None:
         if self.paused:
             self.frames_paused += 1
             return
-        before = self.window.counters.restarts
-        window = self.window.push(frame)
-        if self.window.counters.restarts > before:
-            self._node.get_logger().warning(f"starting over: {self.window.restarts}")
-        if window is not None:
-            if len(self._arrivals) > 16:  # of windows that were dropped
-                self._arrivals.clear()
-            self._arrivals[frame.stamp] = time.monotonic()
-            self.worker.submit_window(window)
+        with self._entry:
+            before = self.window.counters.restarts
+            window = self.window.push(frame)
+            if self.window.counters.restarts > before:
+                self._node.get_logger().warning(f"starting over: {self.window.restarts}")
+            if window is not None:
+                if len(self._arrivals) > 16:  # of windows that were dropped
+                    self._arrivals.clear()
+                self._arrivals[frame.stamp] = time.monotonic()
+                self.worker.submit_window(window)
         self.window.make_room()
 
     def _wanted(self) -> frozenset[str]:
@@ -165,12 +178,16 @@ class Session:
                 odom_from_base = self.transforms.lookup(self._odom, self._base, stamp)
                 odom = None if odom_from_base is None else (self._odom, odom_from_base)
         topics = [topic for topic in self._topics if TOPICS[topic][1] in parts]
-        self._publishers.send(self._outputs.build(result, topics, self.inputs.camera, base_in_camera, odom))
+        self._publishers.send(self._outputs.build(result, topics, base_in_camera, odom))
 
     def _publish(self, result: WindowResult) -> None:
         """The rest of a result to messages; runs on the worker's thread."""
         topics = [topic for topic in self._topics if TOPICS[topic][1] not in EARLY_PARTS]
-        self._publishers.send(self._outputs.build(result, topics, self.inputs.camera))
+        self._publishers.send(self._outputs.build(result, topics))
+        if "map_points" in topics and result.map_points is not None:
+            self._mapped = result.segment
+        elif self._mapped != result.segment:
+            self._forget_map()
         arrived = self._arrivals.pop(result.stamps[-1], None)
         if arrived is not None:
             self.latencies.append(time.monotonic() - arrived)
@@ -178,6 +195,15 @@ class Session:
             self._node.get_logger().info(note, throttle_duration_sec=10.0)
         self.newest = result
         self.problem = "; ".join(note for note in result.notes if FAILED in note)
+
+    def _forget_map(self) -> None:
+        """Replace the map of a world that is gone by an empty one."""
+        if self._mapped is None or not self._node.context.ok():
+            return
+        self._mapped, none = None, np.zeros((0, 3))
+        now = self._node.get_clock().now().nanoseconds
+        empty = conversions.point_cloud(self.types, now, self.world, none, rgb=none)
+        self._publishers.send([("map_points", empty)])
 
     def _failed(self, sentence: str) -> None:
         self.problem = sentence

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from rclpy.clock import ClockType
 from rclpy.node import Node
@@ -12,11 +13,14 @@ from rclpy.node import Node
 from d4rt_ros.node.inputs import CameraInputs
 from d4rt_ros.node.parameters import Value
 from d4rt_ros.node.transforms import Transforms
+from d4rt_ros.stream import FrameWindow
+from d4rt_ros.stream.window import GAP
 
 _DIGITS = re.compile(r"\d+")
 PATIENCE = 2.0  # seconds of silence that need no explanation
 LOOK_BACK = 5.0  # seconds at least over which lost images are counted
 _FEW = 0.1  # share of the images that may be lost without a word
+_TRIED = 5  # images of which it is too early to expect a window
 _TURNS = 3  # times within that while that another camera seems to send: more than one that starts anew
 
 
@@ -25,7 +29,7 @@ class Supervision:
 
     Attributes:
         troubles: what is wrong now, a sentence by subject (``image``, ``camera_info``, ``depth``, ``tf``,
-            ``clock``).
+            ``window``, ``clock``).
     """
 
     def __init__(
@@ -33,15 +37,18 @@ class Supervision:
         node: Node,
         values: Mapping[str, Value],
         inputs: CameraInputs,
+        window: FrameWindow,
         transforms: Transforms | None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start the clock of silence now."""
         self.troubles: dict[str, str] = {}
         self._node, self._values, self._inputs, self._transforms = node, values, inputs, transforms
+        self._window = window
         self._monotonic, self._since = monotonic, monotonic()
         self._counted = self._since, 0, 0, 0  # when, images received, lost, turns
         self._disturbance = ""  # what was found then
+        self._frames = replace(window.counters)  # when there last was a window
 
     def look(self) -> None:
         """Find what is wrong now and log what changed; called about twice a second."""
@@ -58,9 +65,10 @@ class Supervision:
     def _find(self, now: float) -> list[tuple[str, str]]:
         return [
             ("clock", self._clock(now)),
-            ("image", self._silence("image", now) or self._unusable(now) or self._disturbed(now)),
+            ("image", self._silence("image", now) or self._unusable("image", now) or self._disturbed(now)),
             ("camera_info", self._camera_info(now)),
-            ("depth", self._silence("depth", now)),
+            ("depth", self._silence("depth", now) or self._unusable("depth", now)),
+            ("window", self._no_window()),
             ("tf", self._tf()),
         ]
 
@@ -87,12 +95,34 @@ class Supervision:
             f"`ros2 topic hz {topic}`"
         )
 
-    def _unusable(self, now: float) -> str:
+    def _unusable(self, kind: str, now: float) -> str:
         """Images that arrive and cannot be read."""
-        since = self._inputs.counters.refused_since
-        if since is None or now - since < 0.5:
+        why, since = self._inputs.counters.refusals.get(kind, ("", now))
+        return "" if now - since < 0.5 else f"{kind}s are refused: {why}"
+
+    def _no_window(self) -> str:
+        """Images that arrive and are read, of which no window can be made."""
+        then, frames = self._frames, self._window.counters
+        if frames.windows != then.windows:
+            self._frames = replace(frames)
             return ""
-        return f"images are refused: {self._inputs.counters.last_refusal}"
+        came, restarts = frames.received - then.received, frames.restarts - then.restarts
+        late = frames.duplicates + frames.out_of_order - then.duplicates - then.out_of_order
+        if came < _TRIED:
+            return ""
+        if 2 * late > came:
+            return (
+                f"no window can be made: {late} of {came} images had a stamp no newer than the last one's; "
+                "the camera driver must stamp every image with the time of its exposure"
+            )
+        if 2 * restarts > came:
+            why = self._window.restarts
+            cure = "; for a camera as slow as that raise window.max_gap" if GAP in why else ""
+            return (
+                f"no window can be made: the stream started over {restarts} times in {came} images, last "
+                f"because: {why}{cure}"
+            )
+        return ""
 
     def _disturbed(self, now: float) -> str:
         """Images that were sent and do not arrive, or that are not of one camera."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from d4rt_ros.camera import Camera
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -18,6 +20,7 @@ class Frame:
         intrinsics: [3, 3] K in pixels, centres at integer + .5, of this (undistorted) image; None: unknown.
         depth: [H, W] float32 metres along the optical axis, NaN where invalid; None: not given.
         odometry: [4, 4] odom_from_camera (optical frame), metres; None: not given.
+        camera: calibration of the image as it was published, before it was undistorted; None: unknown.
     """
 
     stamp: int
@@ -26,6 +29,7 @@ class Frame:
     intrinsics: np.ndarray | None = None
     depth: np.ndarray | None = None
     odometry: np.ndarray | None = None
+    camera: Camera | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:

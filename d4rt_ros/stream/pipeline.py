@@ -17,7 +17,7 @@ from d4rt_ros.stream.history import History
 from d4rt_ros.stream.join import Link, Placed
 from d4rt_ros.stream.lens import CalibratedScene
 from d4rt_ros.stream.report import Report
-from d4rt_ros.stream.results import WindowResult
+from d4rt_ros.stream.results import Forgotten, WindowResult
 from d4rt_ros.stream.settings import StreamSettings
 from d4rt_ros.stream.views import Views
 from d4rt_ros.stream.worker import OUTPUTS
@@ -57,9 +57,14 @@ class Pipeline:
         self._placed: dict[int, Placed] = {}  # by the newest stamp, of the windows in history
         self._newest: Window | None = None
         self._starts = True
+        self._resets = 0
 
     def reset(self) -> None:
-        """Forget all windows, points and scales; the next window begins a segment at the origin."""
+        """Forget all windows, points and scales; the next window begins a segment at the origin.
+
+        One that is being processed meanwhile ends at its next step, with `Forgotten`.
+        """
+        self._resets += 1
         self.history.clear()
         self._views.follower.clear()
         self._placed.clear()
@@ -95,14 +100,22 @@ class Pipeline:
 
         Raises:
             DeviceOutOfMemory: the window cannot be encoded on this device.
+            Forgotten: `reset` was called between the steps.
             ValueError: the model takes no such window.
         """
-        report, begun = Report(between), time.perf_counter()
+        resets = self._resets
+
+        def turn() -> None:
+            between()
+            if self._resets != resets:
+                raise Forgotten("the pipeline was reset while the window was processed")
+
+        report, begun = Report(turn), time.perf_counter()
         window = self._continued(window, report)
         started = time.perf_counter()
         scene: SceneLike = self._encoding.scene(window)
         report.seconds["encode"] = time.perf_counter() - started
-        between()
+        turn()
         matrix, known = None, False
         if window.newest.intrinsics is not None:
             scene, matrix, known = self._camera(scene, window, report)

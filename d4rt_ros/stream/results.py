@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from d4rt_ros.camera import Camera
 from d4rt_ros.stream.frames import Window
 
 if TYPE_CHECKING:
     from d4rt_ros.model import SceneLike
+
+
+class Forgotten(RuntimeError):
+    """All windows were forgotten while this one was being processed."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +124,8 @@ class WindowResult:
     tracks: Tracks | None = None
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def camera(self) -> Camera | None:
+        """Calibration of the images as they were published; None: unknown."""
+        return self.window.newest.camera

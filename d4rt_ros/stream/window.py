@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from d4rt_ros.stream.frames import Frame, Window
 from d4rt_ros.stream.strip import Strip
 
+GAP = "no frame for"  # how the reason begins where a silence broke the stream
+
 
 @dataclass
 class WindowCounters:
@@ -106,7 +108,7 @@ class FrameWindow:
         if frame.frame_id != last.frame_id:
             return f"camera frame changed from '{last.frame_id}' to '{frame.frame_id}'"
         if step > self.max_gap_ns:
-            return f"no frame for {step / 1e9:.3f} s (at most {self.max_gap_ns / 1e9:.3f} s)"
+            return f"{GAP} {step / 1e9:.3f} s (at most {self.max_gap_ns / 1e9:.3f} s)"
         if step < -self.max_gap_ns:
             return f"time jumped back by {-step / 1e9:.3f} s"
         return ""

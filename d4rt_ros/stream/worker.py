@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from d4rt_ros.stream.frames import Window
 from d4rt_ros.stream.merging import DecodeJob, run_decodes
-from d4rt_ros.stream.results import WindowResult
+from d4rt_ros.stream.results import Forgotten, WindowResult
 
 if TYPE_CHECKING:
     from d4rt_ros.model import Queries, SceneLike
@@ -121,9 +121,7 @@ class Worker:
             waiting = [job for queue in self._queues.values() for job in queue]
             for queue in self._queues.values():
                 queue.clear()
-            if self._window is not None:
-                self.counters.windows_dropped += 1
-                self._window = None
+            self.drop_window()
             self._wake.notify_all()
         for job in waiting:
             if job.future.set_running_or_notify_cancel():
@@ -155,6 +153,13 @@ class Worker:
                     window = replace(window, starts_segment=True, reason=old.reason)
             self._window = window
             self._wake.notify_all()
+
+    def drop_window(self) -> None:
+        """Give up the window that waits, if one does."""
+        with self._wake:
+            if self._window is not None:
+                self.counters.windows_dropped += 1
+                self._window = None
 
     def submit(self, work: Callable[[], Any], priority: str = "service") -> Future[Any]:
         """Have a function called on the worker's thread.
@@ -246,6 +251,9 @@ class Worker:
             result = self._pipeline.process(window, self._wanted(), between=self.serve, early=self._early)
         except WorkerStopped:
             raise
+        except Forgotten:
+            self.counters.windows_dropped += 1
+            return
         except Exception as error:  # the thread outlives whatever a window does
             self.counters.windows_failed += 1
             _log.debug("window failed", exc_info=True)
