@@ -6,6 +6,7 @@ from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 from node_rig import FRAMES, TYPES, Rig, RoomModel, stamp, wait
 from room import SIZE, Room, camera_path
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 
@@ -32,9 +33,9 @@ def odom_from_base(number):
     return origin @ OPTICAL @ pose @ np.linalg.inv(BASE_FROM_CAMERA)
 
 
-def tell_transforms(rig, moving=()):
+def tell_transforms(rig, moving=(), base_from_camera=BASE_FROM_CAMERA):
     """Static base to camera, and odom to base at the stamps of these frames."""
-    still = conversions.transform_message(TYPES, stamp(0), "base_link", "camera", BASE_FROM_CAMERA)
+    still = conversions.transform_message(TYPES, stamp(0), "base_link", "camera", base_from_camera)
     buffer = rig.session.transforms
     if "/tf_static" not in rig._cameras:
         from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -71,7 +72,31 @@ def test_odometry_of_the_base_is_broadcast_as_an_odometry_source_does():
         wanted = world_from_camera(FRAMES - 1) @ np.linalg.inv(BASE_FROM_CAMERA)
         np.testing.assert_allclose(matrix_of(edge), wanted, atol=2e-3)
         assert poses[-1].child_frame_id == "base_link"
+        assert wait(lambda: "scale" in rig.session.supervision.troubles)
+        assert "units that are no metres; set scale.source" in rig.session.supervision.troubles["scale"]
         assert conversions.stamp_ns(edge.header.stamp) == stamp(FRAMES - 1)
+    finally:
+        rig.close()
+
+
+def test_the_world_has_the_axes_of_the_base_and_not_of_a_camera_that_looks_down():
+    down = np.eye(4)
+    down[:3, :3] = Rotation.from_euler("y", 30, degrees=True).as_matrix()
+    base_from_camera = down @ BASE_FROM_CAMERA
+    rig = Rig(tf__mode="odom_to_base", frames__base="base_link", frames__world="odom")
+    try:
+        edges = rig.listen(TFMessage, "/tf")
+        tell_transforms(rig, base_from_camera=base_from_camera)
+        rig.play(FRAMES)
+        assert wait(lambda: edges)
+        poses = camera_path(np.array([stamp(0), stamp(FRAMES - 1)]) / 1e9)
+        turned = np.eye(4)
+        turned[:3, :3] = base_from_camera[:3, :3]
+        wanted = turned @ np.linalg.inv(poses[0]) @ poses[1] @ np.linalg.inv(base_from_camera)
+        np.testing.assert_allclose(matrix_of(edges[-1].transforms[0]), wanted, atol=2e-3)
+        seen = rig.call(GetCamera, "get_camera").poses[0].pose.orientation
+        seen = Rotation.from_quat([seen.x, seen.y, seen.z, seen.w]).as_matrix()
+        np.testing.assert_allclose(seen, turned[:3, :3], atol=2e-3)
     finally:
         rig.close()
 

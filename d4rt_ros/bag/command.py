@@ -18,6 +18,7 @@ from d4rt_ros.model.precision import select_device, select_precision
 from d4rt_ros.node.parameters import Value, stream_settings
 from d4rt_ros.outputs import Outputs
 from d4rt_ros.stream import Pipeline
+from d4rt_ros.stream.world import Mount, unmounted
 
 if TYPE_CHECKING:
     from d4rt_ros.model import D4RT
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
             str(values["frames.odom"]),
             rectified=bool(values["image_rectified"]),
         )
-        return process(args, values, types, source, {"read": topics.all()})
+        return process(args, values, types, source, {"read": topics.all()}, source.mount)
 
 
 def process(
@@ -65,6 +66,7 @@ def process(
     types: BagMessages,
     source: Source,
     extra: dict[str, Any],
+    mount: Mount = unmounted,
 ) -> int:
     """What both commands do once they have a source of frames.
 
@@ -74,6 +76,7 @@ def process(
         types: message classes.
         source: frames.
         extra: what the result depends on besides the input's files and the parameters.
+        mount: where the robot's base is in the camera.
     """
     outputs = Outputs(types, str(values["frames.world"]), str(values["frames.base"]), str(values["tf.mode"]))
     storage = storage_for(args.out, args.storage)
@@ -93,7 +96,7 @@ def process(
     settings = stream_settings(values, network.config.frames)
     job = Job(args.out, storage, settings, outputs, types, tuple(args.topics), identity)
 
-    return run(job, source, lambda: Pipeline(network, settings))
+    return run(job, source, lambda: Pipeline(network, settings, mount))
 
 
 def load_network(values: dict[str, Value]) -> D4RT:

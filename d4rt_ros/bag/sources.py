@@ -168,10 +168,14 @@ class BagFrames:
         )
         base_in_camera = odom = None
         if self.base:
-            base_in_camera = self.transforms.lookup(frame_id, self.base, stamp)
+            base_in_camera = self.mount(frame_id, stamp)
             odom_from_base = self.transforms.lookup(self.odom, self.base, stamp)
             odom = None if odom_from_base is None else (self.odom, odom_from_base)
         yield Arrival(log_time, frame, base_in_camera, odom)
+
+    def mount(self, frame_id: str, stamp: int) -> np.ndarray | None:
+        """Camera_from_base [4, 4] where a base is named and /tf knows it."""
+        return self.transforms.lookup(frame_id, self.base, stamp) if self.base else None
 
     def _depth(self, stamp: int) -> np.ndarray | None:
         """Depth image nearest in time, if near enough."""

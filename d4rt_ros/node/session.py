@@ -66,7 +66,7 @@ class Session:
         self._topics: frozenset[str] = frozenset()
         needs_tf = bool(self._base) or values["scale.source"] == "odometry"
         self.transforms = Transforms(node) if needs_tf else None
-        self.pipeline = Pipeline(model, self.settings)
+        self.pipeline = Pipeline(model, self.settings, self._mount)
         self.window = FrameWindow(
             self.settings.window_length,
             self.settings.window_stride,
@@ -164,6 +164,12 @@ class Session:
                 self.worker.submit_window(window)
         self.window.make_room()
 
+    def _mount(self, frame_id: str, stamp: int) -> np.ndarray | None:
+        """Camera_from_base [4, 4] where a base is named and /tf knows it."""
+        if self.transforms is None or not self._base:
+            return None
+        return self.transforms.lookup(frame_id, self._base, stamp)
+
     def _wanted(self) -> frozenset[str]:
         self._topics = self._publishers.wanted(self._tf_mode)
         return parts_for(self._topics)
@@ -173,7 +179,7 @@ class Session:
         stamp = result.stamps[-1]
         base_in_camera = odom = None
         if "" in parts and self._base and self.transforms is not None:
-            base_in_camera = self.transforms.lookup(result.frame_id, self._base, stamp)
+            base_in_camera = self._mount(result.frame_id, stamp)
             if self._tf_mode == "map_to_odom":
                 odom_from_base = self.transforms.lookup(self._odom, self._base, stamp)
                 odom = None if odom_from_base is None else (self._odom, odom_from_base)

@@ -29,7 +29,7 @@ class Supervision:
 
     Attributes:
         troubles: what is wrong now, a sentence by subject (``image``, ``camera_info``, ``depth``, ``tf``,
-            ``window``, ``clock``).
+            ``window``, ``scale``, ``clock``).
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Supervision:
             ("depth", self._silence("depth", now) or self._unusable("depth", now)),
             ("window", self._no_window()),
             ("tf", self._tf()),
+            ("scale", self._scale()),
         ]
 
     def _silent_for(self, kind: str, now: float) -> float:
@@ -170,6 +171,15 @@ class Supervision:
             if self._values[name] not in ("none", "", "fixed", "depth")
         ]
         return f"/tf does not give what {' and '.join(needs)} needs: {problem}; publish that transform"
+
+    def _scale(self) -> str:
+        mode, source = self._values["tf.mode"], self._values["scale.source"]
+        if source != "none" or mode not in ("odom_to_base", "map_to_odom"):
+            return ""
+        return (
+            f"tf.mode is '{mode}', but scale.source is 'none': the robot's base goes into /tf in units that are "
+            "no metres; set scale.source"
+        )
 
     def _clock(self, now: float) -> str:
         clock = self._node.get_clock()

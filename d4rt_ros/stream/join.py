@@ -179,8 +179,10 @@ class Joiner:
             return Link(scene, grid.camera, note=fit)
         return Link(scene, grid.camera, last, fit.scale, points, fit)
 
-    def settle(self, link: Link) -> Placed | Unplaced:
+    def settle(self, link: Link, start: Array = WORLD_FROM_FIRST) -> Placed | Unplaced:
         """The second half of `place`: where the window is, and its cameras.
+
+        `start` is world_from_camera of the first camera of a world that begins with this window.
 
         A window whose place is not found after all begins a segment in the units that its link found.
         """
@@ -193,7 +195,7 @@ class Joiner:
         if isinstance(fit, Alignment):
             placed = _joined(link, fit, track)
         else:
-            placed = self._begin(link, track, fit or link.note)
+            placed = self._begin(link, track, start, fit or link.note)
         self._last, self._end = placed, placed.poses[-1]
         return placed
 
@@ -237,10 +239,10 @@ class Joiner:
             self._last = Placed(scene, world, poses, covariance, reference, self._segment, None, "")
         return self._last
 
-    def _begin(self, link: Link, track: CameraTrack, note: str) -> Placed:
+    def _begin(self, link: Link, track: CameraTrack, start: Array, note: str) -> Placed:
         """A new segment, at the origin or, after a lost join, where the camera was last seen."""
         self._segment += 1
-        start = WORLD_FROM_FIRST if self._end is None else self._end
+        start = start if self._end is None else self._end
         poses = _filled(track)
         world = start @ sim3_matrix(link.scale, np.eye(3), np.zeros(3)) @ invert(poses[0])
         poses = transform_poses(world, poses)

@@ -21,7 +21,7 @@ from d4rt_ros.stream.results import Forgotten, WindowResult
 from d4rt_ros.stream.settings import StreamSettings
 from d4rt_ros.stream.views import Views
 from d4rt_ros.stream.worker import OUTPUTS
-from d4rt_ros.stream.world import World, unplaced
+from d4rt_ros.stream.world import Mount, World, unmounted, unplaced
 from d4rt_ros.tasks.camera import intrinsics
 
 if TYPE_CHECKING:
@@ -45,15 +45,16 @@ class Pipeline:
     Args:
         model: encodes windows.
         settings: see StreamSettings.
+        mount: where the robot's base is in the camera, see `Mount`.
     """
 
-    def __init__(self, model: Encodes, settings: StreamSettings) -> None:
+    def __init__(self, model: Encodes, settings: StreamSettings, mount: Mount = unmounted) -> None:
         """Nothing seen yet."""
         self.settings = settings
         self.history = History(settings.history_windows)
         self._encoding = Encoding(model, self._make_room)
         self._views = Views(settings)
-        self._world = World(settings, self._views.leave_segment)
+        self._world = World(settings, self._views.leave_segment, mount)
         self._placed: dict[int, Placed] = {}  # by the newest stamp, of the windows in history
         self._newest: Window | None = None
         self._starts = True

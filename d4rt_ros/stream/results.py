@@ -84,7 +84,8 @@ class WindowResult:
         intrinsics: [3, 3] float64 K in pixels of the images, pixel centres at integer + .5.
         intrinsics_known: True where they were given, False where they were estimated.
         poses: [T, 4, 4] float64 world_from_camera; world: x forward, z up, from the first camera after a
-            start or a break of the stream (REP-103); camera: optical. None where not found; notes say why.
+            start or a break of the stream, with the axes of the robot's base where that is known, else of
+            that camera (REP-103); camera: optical. None where not found; notes say why.
         covariance: [T, 6, 6] float64 in the order x, y, z, rotation about x, y, z in the world's axes, units
             of poses and radians; None without poses.
         segment: counts up when windows could not be joined. After a break of the stream the new one begins at

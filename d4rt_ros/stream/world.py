@@ -13,7 +13,7 @@ from d4rt_ros.model.pixels import pixel_grid
 from d4rt_ros.stream.frames import Window
 from d4rt_ros.stream.gauge import Gauge
 from d4rt_ros.stream.glance import Glance, Grid
-from d4rt_ros.stream.join import Joiner, Link, Placed
+from d4rt_ros.stream.join import WORLD_FROM_FIRST, Joiner, Link, Placed
 from d4rt_ros.stream.report import Report
 from d4rt_ros.stream.scale import Scale, ScaleEstimator
 from d4rt_ros.stream.settings import StreamSettings
@@ -22,7 +22,14 @@ from d4rt_ros.tasks.depth import depth_at
 if TYPE_CHECKING:
     from d4rt_ros.model import SceneLike
 
+Mount = Callable[[str, int], "np.ndarray | None"]
+"""Camera_from_base [4, 4] by the camera's frame id and a stamp in nanoseconds; None where not known."""
+
 _SCALE_GRID = 24  # pixels per image side that are compared with a depth image
+
+
+def unmounted(frame_id: str, stamp: int) -> None:
+    """Nobody knows of a base."""
 
 
 class World:
@@ -31,6 +38,7 @@ class World:
     Args:
         settings: see StreamSettings.
         forget: called when a segment begins, so that nothing of the last one is carried over.
+        mount: how the camera is mounted; a world begins with the axes of its base.
 
     Attributes:
         gauge: from units of the segment to those of results.
@@ -38,11 +46,11 @@ class World:
         scale_needs_cameras: the scale is measured on the camera's path.
     """
 
-    def __init__(self, settings: StreamSettings, forget: Callable[[], None]) -> None:
+    def __init__(self, settings: StreamSettings, forget: Callable[[], None], mount: Mount) -> None:
         """Nothing seen yet."""
         self.gauge, self.segment = Gauge(), 0
         self.scale_needs_cameras = settings.scale_source == "odometry"
-        self._source, self._forget = settings.scale_source, forget
+        self._source, self._forget, self._mount = settings.scale_source, forget, mount
         self._joiner = Joiner(settings.pose_grid)
         self._scale = ScaleEstimator(settings.scale_source, settings.scale_value)
 
@@ -61,7 +69,8 @@ class World:
         """The place of a window and its cameras; None where they are not found."""
         if link is None:
             return None
-        placed = report.step("pose", lambda: self._joiner.settle(link))
+        start = WORLD_FROM_FIRST if link.last is not None else self._upright(window)
+        placed = report.step("pose", lambda: self._joiner.settle(link, start))
         if placed is None:
             return None
         report.note(placed.note)
@@ -108,6 +117,18 @@ class World:
         self._scale.restore(state)
         factor, *offset = state["gauge"]
         self.gauge, self.segment = Gauge(float(factor), np.array(offset)), int(state["segment"])
+
+    def _upright(self, window: Window) -> np.ndarray:
+        """World_from_camera [4, 4] of a first camera, at the origin: x forward, z up, as its base has it
+
+        By the base's axes alone: how far off it is says nothing while units are no metres.
+        """
+        camera_from_base = self._mount(window.frames[0].frame_id, window.stamps[0])
+        if camera_from_base is None:
+            return WORLD_FROM_FIRST
+        start = np.eye(4)
+        start[:3, :3] = camera_from_base[:3, :3].T
+        return start
 
     def _compare(self, scene: SceneLike, at: Link | Placed | None, window: Window) -> None:
         if self._source == "odometry" and isinstance(at, Placed):
