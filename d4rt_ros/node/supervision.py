@@ -177,8 +177,8 @@ class Supervision:
         if source != "none" or mode not in ("odom_to_base", "map_to_odom"):
             return ""
         return (
-            f"tf.mode is '{mode}', but scale.source is 'none': the robot's base goes into /tf in units that are "
-            "no metres; set scale.source"
+            f"tf.mode is '{mode}', but scale.source is 'none': the robot's base goes into /tf in units "
+            "that are no metres; set scale.source"
         )
 
     def _clock(self, now: float) -> str:

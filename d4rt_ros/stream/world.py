@@ -119,7 +119,7 @@ class World:
         self.gauge, self.segment = Gauge(float(factor), np.array(offset)), int(state["segment"])
 
     def _upright(self, window: Window) -> np.ndarray:
-        """World_from_camera [4, 4] of a first camera, at the origin: x forward, z up, as its base has it
+        """World_from_camera [4, 4] of a first camera, at the origin: x forward, z up, as its base has it.
 
         By the base's axes alone: how far off it is says nothing while units are no metres.
         """
