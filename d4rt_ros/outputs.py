@@ -15,6 +15,7 @@ import numpy as np
 from d4rt_ros import conversions
 from d4rt_ros.conversions import MessageTypes
 from d4rt_ros.stream.results import WindowResult
+from d4rt_ros.tasks.geometry import carried_covariance
 
 # Topic: message type, and the part of the pipeline that is computed for it ("" where it always is).
 TOPICS: dict[str, tuple[str, str]] = {
@@ -206,8 +207,10 @@ class Outputs:
                 self._path.append((when, pose, None))
         messages = {}
         if "odometry" in topics:
+            arm = poses[-1, :3, 3] - result.poses[-1, :3, 3]
+            (covariance,) = carried_covariance(result.covariance[-1], arm[None])
             messages["odometry"] = conversions.odometry_message(
-                self.types, stamp, self.world, child, poses[-1], result.covariance[-1]
+                self.types, stamp, self.world, child, poses[-1], covariance
             )
         if "path" in topics:
             messages["path"] = conversions.path_message(self.types, self.world, self._path_messages())

@@ -88,6 +88,7 @@ def test_unsure_tracks_are_left_out(rig, client):
 def test_a_wrong_goal_is_aborted_with_a_sentence(client, goal, words):
     found = Track(client, **goal).result()
     assert found.status == GoalStatus.STATUS_ABORTED and words in found.result.message
+    assert conversions.stamp_ns(found.result.window_end) > 0
 
 
 def test_services_are_answered_and_windows_encoded_while_it_runs_and_a_cancel_ends_it(
@@ -113,6 +114,10 @@ def test_a_goal_that_is_cancelled_before_it_starts_ends_as_well(rig, client, mon
     slow_down(rig, monkeypatch)
     first, second = Track(client, stride=1), Track(client, stride=1)
     second.handle.cancel_goal_async()
+    found = second.result()
+    assert found.result.message == "cancelled before it began"
+    assert conversions.stamp_ns(found.result.window_end) > 0
+    assert not first.ended.done(), "who waits does not wait for those before"
     first.handle.cancel_goal_async()
     assert {first.result().status, second.result().status} == {GoalStatus.STATUS_CANCELED}
 

@@ -12,6 +12,7 @@ from tf2_msgs.msg import TFMessage
 
 from d4rt_ros import conversions
 from d4rt_ros.model import Queries
+from d4rt_ros.node import transforms
 from d4rt_ros.node.supervision import PATIENCE
 from d4rt_ros.srv import GetCamera
 
@@ -116,7 +117,7 @@ def test_a_localizer_broadcasts_map_to_odom_so_that_the_chain_is_right():
         rig.close()
 
 
-def test_a_missing_transform_is_named_and_comes_right():
+def test_a_missing_transform_is_named_and_comes_right(monkeypatch):
     rig = Rig(tf__mode="odom_to_base", frames__base="base_link")
     try:
         for _ in range(FRAMES):
@@ -128,6 +129,10 @@ def test_a_missing_transform_is_named_and_comes_right():
         tell_transforms(rig)
         rig.play(FRAMES)
         assert wait(lambda: "tf" not in rig.session.supervision.troubles)
+        assert rig.session.transforms.lookup("nobody", "camera", stamp(0)) is None
+        assert "nobody" in rig.session.transforms.problem(0.0)
+        monkeypatch.setattr(transforms, "UNASKED", 0.0)
+        assert wait(lambda: not rig.session.transforms.problem(0.0), 1), "nobody asks for it any more"
     finally:
         rig.close()
 

@@ -71,6 +71,18 @@ def test_base_and_odometry_edges_follow_rep_105() -> None:
     assert odometry.child_frame_id == "base_link"
 
 
+def test_what_is_far_from_the_camera_is_moved_by_its_turns() -> None:
+    covariance = np.zeros((4, 6, 6))
+    covariance[:, 4, 4] = 1e-4  # rad^2 about y
+    poses = np.stack([moved(5.0, 0.0, 0.0)] * 4)
+    outputs = Outputs(TYPES, "odom", "base_link", "odom_to_base")
+    found = result(poses=poses, covariance=covariance)
+    (odometry,) = (m for _, m in outputs.build(found, ["odometry"], moved(2.0, 0.0, 0.0)))
+    told = np.reshape(odometry.pose.covariance, (6, 6))
+    np.testing.assert_allclose(np.diag(told), [0, 0, 4e-4, 0, 1e-4, 0], atol=1e-12)
+    assert told[2, 4] == pytest.approx(-2e-4)  # up goes with a turn down by the same sign
+
+
 def test_without_the_base_nothing_is_said_about_it() -> None:
     outputs = Outputs(TYPES, "odom", "base_link", "odom_to_base")
     topics = {topic for topic, _ in outputs.build(result(), list(TOPICS))}

@@ -51,6 +51,10 @@ def test_every_setting_of_the_stream_is_a_parameter():
         ("model.precision", "int8", "model.precision is 'int8'; it must be one of 'auto', 'float32'"),
         ("autostart", 1, "autostart is 1; it must be true or false"),
         ("frames.world", "", "frames.world is ''; it must name a frame"),
+        ("frames.odom", "", "frames.odom is ''; it must name a frame"),
+        ("frames.odom", "/odom", "frames.odom is '/odom'; tf2 takes no name that begins with a slash"),
+        ("frames.base", "world", "frames.base is 'world', which frames.world is, too"),
+        ("frames.base", "odom", "frames.base is 'odom', which frames.odom is, too"),
     ],
 )
 def test_wrong_values_are_refused_with_field_value_and_range(name, value, words):
@@ -58,6 +62,10 @@ def test_wrong_values_are_refused_with_field_value_and_range(name, value, words)
 
 
 def test_values_are_checked_together():
+    edge = {"frames.base": "base_link", "frames.world": "odom"}
+    assert refusal({**defaults(), **edge, "tf.mode": "odom_to_base"}) == ""
+    words = "tf.mode is 'map_to_odom', but frames.world and frames.odom both are 'odom'"
+    assert refusal({**defaults(), **edge, "tf.mode": "map_to_odom"}) == words
     values = {**defaults(), "window.length": 8, "window.stride": 10}
     assert refusal(values) == "window.stride is 10; it must be at most window.length, which is 8"
     with pytest.raises(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
 
-from d4rt_ros import conversions, tasks
+from d4rt_ros import tasks
 from d4rt_ros.action import TrackAll
 from d4rt_ros.node.answers import tracks_of
 from d4rt_ros.node.messages import REQUESTS, RclpyMessages
-from d4rt_ros.node.requests import Refused, check_confidence, coordinates, find_span, scene_of
+from d4rt_ros.node.requests import Refused, check_confidence, coordinates, find_span, name_window, scene_of
 from d4rt_ros.node.services import EXPECTED
 from d4rt_ros.node.session import Session
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_GOALS = 4  # under way at once; more are rejected
 MAX_STRIDE = 1024
+_LOOK = 0.1  # seconds between two looks for a cancel, while a goal waits
 BATCH_ON_GPU, BATCH_ON_CPU = 16_384, 2_048  # queries between two turns of windows and services
 
 
@@ -66,6 +69,9 @@ class TrackAllAction:
             result = TrackAll.Result(success=False)
             result.message = str(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
             self._node.get_logger().warning(f"~/track_all: {result.message}")
+            session = self._node.session
+            if session is not None:
+                name_window(self._types, result, session.pipeline.history.newest)
             handle.abort()
         finally:
             with self._lock:
@@ -95,7 +101,7 @@ class TrackAllAction:
             session.worker.breathe()  # windows and services have their turns between batches
             return bool(handle.is_cancel_requested)
 
-        found = session.worker.submit(
+        future = session.worker.submit(
             lambda: tasks.dense_tracks(
                 scene_of(span.result),
                 list(span.frames),
@@ -107,14 +113,18 @@ class TrackAllAction:
                 cancelled=cancelled,
             ),
             "action",
-        ).result()
+        )
+        name_window(self._types, result, span.result)
+        found = _result_of(future, handle)
+        if found is None:
+            result.message = "cancelled before it began"
+            handle.canceled()
+            return
         if found.tracks is not None and found.progress is not None:
             sure = found.tracks.confidence.numpy().mean(0) >= least
             result.tracks = tracks_of(self._types, found.tracks, span.result, frame_id, to_frame, sure)
             result.queries, result.naive_queries = found.progress.queries, found.progress.naive_queries
         result.seconds, result.message = time.monotonic() - started, found.reason
-        result.window_start = conversions.time_message(self._types, span.result.stamps[0])
-        result.window_end = conversions.time_message(self._types, span.result.stamps[-1])
         cancelled_now = handle.is_cancel_requested
         result.success = not cancelled_now
         if cancelled_now:
@@ -122,3 +132,15 @@ class TrackAllAction:
             handle.canceled()
         else:
             handle.succeed()
+
+
+def _result_of(future: Future[Any], handle: Any) -> Any:
+    """What a job gives; None if its goal is cancelled while it still waits for others."""
+    while True:
+        try:
+            return future.result(_LOOK)
+        except FutureTimeout:
+            if future.done():
+                return future.result()
+            if handle.is_cancel_requested and future.cancel():
+                return None

@@ -220,8 +220,20 @@ def refusal(values: Mapping[str, object]) -> str:
         return f"window.stride is {stride}; it must be at most window.length, which is {length}"
     if values["tf.mode"] in ("odom_to_base", "map_to_odom") and not values["frames.base"]:
         return f"tf.mode is '{values['tf.mode']}', which needs frames.base; it is empty"
-    if not values["frames.world"]:
-        return "frames.world is ''; it must name a frame"
+    return _frames_refusal(values)
+
+
+def _frames_refusal(values: Mapping[str, object]) -> str:
+    world, base, odom = names = [str(values[f"frames.{name}"]) for name in ("world", "base", "odom")]
+    for name, value in zip(("world", "base", "odom"), names, strict=True):
+        if value.startswith("/"):
+            return f"frames.{name} is '{value}'; tf2 takes no name that begins with a slash"
+        if not value and name != "base":
+            return f"frames.{name} is ''; it must name a frame"
+    if base in (world, odom):
+        return f"frames.base is '{base}', which frames.{'world' if base == world else 'odom'} is, too"
+    if values["tf.mode"] == "map_to_odom" and world == odom:
+        return f"tf.mode is 'map_to_odom', but frames.world and frames.odom both are '{odom}'"
     return ""
 
 

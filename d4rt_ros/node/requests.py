@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from d4rt_ros import conversions
+from d4rt_ros.conversions import MessageTypes
 from d4rt_ros.model import SceneLike
 from d4rt_ros.node.session import Session
 from d4rt_ros.stream import WindowResult
@@ -160,3 +161,10 @@ def coordinates(
 def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Points [..., 3] through a [4, 4] transform, float32."""
     return (points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+
+
+def name_window(types: MessageTypes, response: Any, result: WindowResult | None) -> None:
+    """Say in a response which window it is about, if there is one."""
+    if result is not None:
+        response.window_start = conversions.time_message(types, result.stamps[0])
+        response.window_end = conversions.time_message(types, result.stamps[-1])

@@ -26,6 +26,7 @@ from d4rt_ros.node.requests import (
     find_span,
     find_times,
     moved,
+    name_window,
     scene_of,
 )
 from d4rt_ros.node.session import Session
@@ -104,7 +105,7 @@ class Services:
                     response.message = f"{type(error).__name__}: {error}"
                     self._node.get_logger().error(f"a request failed: {response.message}")
                 if session is not None and hasattr(response, "window_start"):
-                    self._name_window(response, session.pipeline.history.newest)
+                    name_window(self._types, response, session.pipeline.history.newest)
             return response
 
         return handle
@@ -121,11 +122,6 @@ class Services:
     def _leave(self) -> None:
         with self._lock:
             self._running -= 1
-
-    def _name_window(self, response: Any, result: Any) -> None:
-        if result is not None:
-            response.window_start = conversions.time_message(self._types, result.stamps[0])
-            response.window_end = conversions.time_message(self._types, result.stamps[-1])
 
     def _query(self, session: Session, request: Any, response: Any) -> None:
         count = len(request.u)
@@ -148,7 +144,7 @@ class Services:
             self._types, stamp, result.frame_id, columns.pop("xyz"), **columns
         )
         response.metric = result.metric
-        self._name_window(response, result)
+        name_window(self._types, response, result)
 
     def _track_points(self, session: Session, request: Any, response: Any) -> None:
         span = find_span(session, request.start, request.end, conversions.stamp_ns(request.stamp))
@@ -162,13 +158,13 @@ class Services:
 
         found = self._wait(session.worker.submit(track))
         response.tracks = tracks_of(self._types, found, result, frame_id, to_frame, seen=seen)
-        self._name_window(response, result)
+        name_window(self._types, response, result)
 
     def _get_depth(self, session: Session, request: Any, response: Any) -> None:
         result, (frame,) = session.pipeline.history.find(conversions.stamp_ns(request.stamp))
         least = session.settings.points_min_confidence
         response.metric = result.metric
-        self._name_window(response, result)
+        name_window(self._types, response, result)
         if len(request.u) or len(request.v):
             if request.width or request.height:
                 raise Refused(
@@ -226,7 +222,7 @@ class Services:
             confidence=found.confidence.cpu().numpy(),
         )
         response.message, response.metric = found.reason, result.metric
-        self._name_window(response, result)
+        name_window(self._types, response, result)
 
     def _get_camera(self, session: Session, request: Any, response: Any) -> None:
         span = find_span(session, request.start, request.end)
@@ -249,7 +245,7 @@ class Services:
                 result.intrinsics,
                 *lens,
             )
-        self._name_window(response, result)
+        name_window(self._types, response, result)
 
     def _follow_points(self, session: Session, request: Any, response: Any) -> None:
         check_points(session, "u", len(request.u))
@@ -265,11 +261,11 @@ class Services:
         response.ids = self._types.array(
             "I", self._wait(session.follow(u.cpu().numpy(), v.cpu().numpy(), stamp))
         )
-        self._name_window(response, result)
+        name_window(self._types, response, result)
 
     def _unfollow_points(self, session: Session, request: Any, response: Any) -> None:
         response.ids = self._types.array("I", self._wait(session.unfollow(list(request.ids))))
-        self._name_window(response, session.pipeline.history.newest)
+        name_window(self._types, response, session.pipeline.history.newest)
 
     def _reset(self, session: Session, request: Any, response: Any) -> None:
         self._wait(session.reset("reset was called"))

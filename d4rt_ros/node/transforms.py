@@ -11,6 +11,8 @@ from rclpy.time import Time
 
 from d4rt_ros import conversions
 
+UNASKED = 5.0  # seconds after which nobody wants a transform any more, such as that of another camera
+
 
 class Transforms:
     """Listens to /tf and /tf_static while it lives."""
@@ -19,8 +21,8 @@ class Transforms:
         """Start listening."""
         self._buffer = tf2_ros.Buffer()  # given a node, it would leave a service behind on it
         self._listener = tf2_ros.TransformListener(self._buffer, node)
-        # By (target, source): since when look-ups fail (monotonic seconds), and why in tf2's words.
-        self._failing: dict[tuple[str, str], tuple[float, str]] = {}
+        # By (target, source): since when look-ups fail, when the last one did, and why in tf2's words.
+        self._failing: dict[tuple[str, str], tuple[float, float, str]] = {}
 
     def lookup(self, target: str, source: str, stamp: int) -> np.ndarray | None:
         """Pose of ``source`` in ``target``.
@@ -38,8 +40,9 @@ class Transforms:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp))
             matrix = conversions.transform_edge(found)[3]
         except (tf2_ros.TransformException, ValueError) as error:
-            since = self._failing.get(edge, (time.monotonic(), ""))[0]
-            self._failing[edge] = since, str(error)
+            now = time.monotonic()
+            since = self._failing[edge][0] if edge in self._failing else now
+            self._failing[edge] = since, now, str(error)
             return None
         self._failing.pop(edge, None)
         return matrix
@@ -47,11 +50,15 @@ class Transforms:
     def problem(self, patience: float) -> str:
         """Why a transform has not been found for so many seconds; empty if all are."""
         now = time.monotonic()
-        return next((text for since, text in list(self._failing.values()) if now - since >= patience), "")
+        for since, last, text in list(self._failing.values()):
+            if now - since >= patience and now - last < patience + UNASKED:
+                return text
+        return ""
 
     def clear(self) -> None:
         """Forget everything heard, after time jumped back."""
         self._buffer.clear()
+        self._failing.clear()
 
     def close(self) -> None:
         """Stop listening."""

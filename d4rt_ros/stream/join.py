@@ -16,6 +16,7 @@ from d4rt_ros.tasks.geometry import (
     Alignment,
     Array,
     align,
+    carried_covariance,
     invert,
     sim3_matrix,
     sim3_parts,
@@ -276,7 +277,7 @@ def _joined(link: Link, fit: Alignment, track: CameraTrack) -> Placed:
     poses = transform_poses(world, _filled(track))
     step = poses[track.reference, :3, 3] - last.poses[last.reference, :3, 3]
     joined = transform_covariance(last.world_from_scene, fit.covariance)
-    anchor = _carried(last.covariance[last.reference], step[None])[0] + joined
+    anchor = carried_covariance(last.covariance[last.reference], step[None])[0] + joined
     covariance = _covariance(world, poses, track, anchor)
     residual = _residual(fit, target)
     return Placed(link.scene, world, poses, covariance, track.reference, last.segment, residual, "")
@@ -302,17 +303,7 @@ def _filled(track: CameraTrack) -> Array:
     return np.array(track.reference_from_camera[nearest])
 
 
-def _carried(covariance: Array, arms: Array) -> Array:
-    """A pose's covariance [6, 6] seen at arms [N, 3] from it, [N, 6, 6]: its rotation moves what is far."""
-    lever = np.tile(np.eye(6), (len(arms), 1, 1))
-    x, y, z = arms.T
-    lever[:, 0, 4], lever[:, 0, 5] = z, -y
-    lever[:, 1, 3], lever[:, 1, 5] = -z, x
-    lever[:, 2, 3], lever[:, 2, 4] = y, -x
-    return np.asarray(lever @ covariance @ np.swapaxes(lever, 1, 2))
-
-
 def _covariance(world: Array, poses: Array, track: CameraTrack, anchor: Array) -> Array:
     """Each pose's own covariance in the world, plus that of the reference camera seen from there."""
     arms = poses[:, :3, 3] - poses[track.reference, :3, 3]
-    return np.asarray(transform_covariance(world, track.covariance) + _carried(anchor, arms))
+    return np.asarray(transform_covariance(world, track.covariance) + carried_covariance(anchor, arms))

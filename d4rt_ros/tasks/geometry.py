@@ -121,6 +121,16 @@ def transform_covariance(similarity: ArrayLike, covariance: ArrayLike) -> Array:
     return np.asarray(turn @ np.asarray(covariance, dtype=np.float64) @ turn.T)
 
 
+def carried_covariance(covariance: Array, arms: Array) -> Array:
+    """A pose's covariance [6, 6] seen at arms [N, 3] from it, [N, 6, 6]: its rotation moves what is far."""
+    lever = np.tile(np.eye(6), (len(arms), 1, 1))
+    x, y, z = arms.T
+    lever[:, 0, 4], lever[:, 0, 5] = z, -y
+    lever[:, 1, 3], lever[:, 1, 5] = -z, x
+    lever[:, 2, 3], lever[:, 2, 4] = y, -x
+    return np.asarray(lever @ covariance @ np.swapaxes(lever, 1, 2))
+
+
 def rotation_angle(rotation: ArrayLike) -> Array:
     """Angle in rad, 0..pi, of rotations [..., 3, 3]; exact to float64 for small angles too."""
     r = np.asarray(rotation, dtype=np.float64)
