@@ -1,11 +1,13 @@
 """Lifecycle: what loads, what frees, what is answered in which state."""
 
 import gc
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 import rclpy
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_rig import FRAMES, Rig, RoomModel, wait
@@ -14,12 +16,15 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from d4rt_ros.model import D4RT, ModelConfig, save_weights
 from d4rt_ros.node.loading import load_network
+from d4rt_ros.node.node import D4RTNode
 from d4rt_ros.node.parameters import defaults
 from d4rt_ros.node.run import THREADS, spin_on
 from d4rt_ros.srv import Query
 
 TINY = ModelConfig(frames=FRAMES, image_size=(16, 16), vit_width=16, vit_heads=2, vit_depth=1, dec_width=16,
                    dec_heads=2, dec_depth=1, uv_bands=2, rgb_patch=3)  # fmt: skip
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +52,15 @@ def test_every_state_answers_and_transitions_work_over_the_wire(rig):
     assert change(Transition.TRANSITION_DEACTIVATE) and rig.session is None
     assert not rig.call(Query, "query", u=[1.0], v=[1.0]).success
     assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured" and rig.d4rt.model is None
+
+
+def test_the_security_policy_allows_every_service_of_the_node(rig):
+    profile = ElementTree.parse(ROOT / "config" / "d4rt_policy.xml").find(".//profile")
+    allowed = {one.text for one in profile.find("services")}
+    found = rig.d4rt.get_service_names_and_types_by_node("d4rt", "/")
+    names = {name.replace("/d4rt/", "~") for name, _ in found if "/_action/" not in name}
+    assert names >= {"~query", "~set_parameters", "~change_state"}
+    assert names <= allowed
 
 
 def test_an_executor_has_all_its_threads_from_the_start(rig):
@@ -125,6 +139,13 @@ def test_a_window_longer_than_the_network_takes_fails_activation_with_a_sentence
         assert rig.d4rt.trigger_configure() == TransitionCallbackReturn.SUCCESS
         assert rig.d4rt.trigger_activate() == TransitionCallbackReturn.FAILURE
         assert rig.d4rt.state_label == "inactive" and rig.session is None
+        heard = rig.listen(DiagnosticArray, "/diagnostics")
+        assert wait(lambda: heard, 5)
+        stream = next(status for array in heard for status in array.status if "stream" in status.name)
+        assert stream.level == DiagnosticStatus.ERROR
+        assert stream.message.startswith("cannot activate: window.length is 16")
+        assert rig.d4rt.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        assert rig.d4rt.start_problem == ""
     finally:
         rig.close()
 
@@ -140,6 +161,26 @@ def test_diagnostics_say_how_the_stream_is():
         assert shown["scale source"] == "none" and shown["tf mode"] == "none" and shown["device"] == "cpu"
         assert wait(lambda: any("no message on /image" in status.message for status in heard[-1].status), 6)
     finally:
+        rig.close()
+
+
+def test_nodes_of_several_cameras_are_told_apart_while_no_clock_runs():
+    rig = Rig(start=False, use_sim_time=True)
+    left = D4RTNode(lambda values: rig.model, context=rig.node_context, namespace="left")
+    try:
+        rig._node_executor.add_node(left)
+        heard = rig.listen(DiagnosticArray, "/diagnostics")
+        names = {"d4rt: stream", "d4rt: model", "d4rt: left stream", "d4rt: left model"}
+        assert wait(lambda: names <= {one.name for array in heard for one in array.status}, 8)
+        found = {one.name: one.hardware_id for array in heard for one in array.status}
+        assert found["d4rt: stream"] == "/d4rt"
+        assert found["d4rt: left stream"] == "/left/d4rt"
+        count = len(heard)
+        assert wait(lambda: len(heard) >= count + 4, 8), "each goes on"
+    finally:
+        rig._node_executor.remove_node(left)
+        left.close()
+        left.destroy_node()
         rig.close()
 
 

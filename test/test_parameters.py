@@ -112,6 +112,7 @@ def test_the_security_policy_allows_the_interface_and_no_wildcards():
     profile = ElementTree.parse(ROOT / "config" / "d4rt_policy.xml").find(".//profile")
     allowed = {(group.tag, *group.attrib): {one.text for one in group} for group in profile}
     assert {f"~{name}" for name in interface.SERVICES} < allowed["services", "reply"]
+    assert "~get_type_description" in allowed["services", "reply"]
     assert {"image", "camera_info", "/tf"} < allowed["topics", "subscribe"]
     assert {"~depth/image", "/tf", "/diagnostics"} < allowed["topics", "publish"]
     assert allowed["actions", "execute"] == {"~track_all"}

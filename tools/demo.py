@@ -48,7 +48,8 @@ def main() -> int:
     environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     # By default Fast DDS has no room for larger images in shared memory, and loses them on the way.
     profile = Path(__file__).resolve().parents[1] / "config" / "fastdds_shm.xml"
-    environment.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+    for library in ("FASTDDS", "FASTRTPS"):  # the latter before Kilted
+        environment.setdefault(f"{library}_DEFAULT_PROFILES_FILE", str(profile))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the children are ended, too
     print(f"camera, node and client on ROS domain {environment['ROS_DOMAIN_ID']}", flush=True)
     camera = [sys.executable, str(PARTS / "camera.py"), *([str(args.footage)] if args.footage else [])]

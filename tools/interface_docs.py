@@ -81,18 +81,25 @@ def markdown() -> str:
 
 Generated from the code by `python tools/interface_docs.py`; a test keeps it current. Names with `~/` are
 private: `/d4rt/...` for a node named `d4rt` without a namespace. Lengths are in metres where a source of
-scale is set and found (`metric`), else in units of the scene. Pixels are those of the image as published, the
-centre of the first one at (0, 0).
+scale is set and found (`metric` in answers and in `~/tracks`, `scale` in `/diagnostics`), else in units of
+the scene: those of depth images, clouds, odometry, path and /tf, too, which have no field to say so. Pixels
+are those of the image as published, the centre of the first one at (0, 0).
+
+The world begins at the first camera, with the axes of `frames.base` where /tf knows them, else with that
+camera's: x forward, z up. It begins anew after `~/reset`, where the stream breaks (another size or frame id,
+a calibration that changes by more than a hundredth, a silence longer than `window.max_gap`, which a pause
+counts as, too) and where windows cannot be joined.
 
 ## Topics in
 
-Sensor-data quality of service (best effort, depth 10) unless `image_reliability` says otherwise.
+Sensor-data quality of service (best effort, depth 10); that of the image is what `image_reliability` says.
 
 {table(["topic", "type", "use"], inputs)}
 
 Large images and Fast DDS: its default shared memory holds no 640x480 colour image, which then goes through
-UDP in pieces, late, and with losses under load. Set `FASTDDS_DEFAULT_PROFILES_FILE` to
-`<share>/d4rt_ros/config/fastdds_shm.xml` for the camera driver and the node to give it enough. `/diagnostics`
+UDP in pieces, late, and with losses under load. Set `FASTDDS_DEFAULT_PROFILES_FILE` (on Humble and Jazzy
+`FASTRTPS_DEFAULT_PROFILES_FILE`) to `<share>/d4rt_ros/config/fastdds_shm.xml` for the camera driver and the
+node to give it enough. `/diagnostics`
 counts the images that were lost on the way; more than a tenth within 5 s are a warning, there and in the log,
 as are several publishers that send images in turn. On Humble, and with Cyclone DDS anywhere, messages carry
 no numbers: counted is what the middleware reports, which is not what overruns the node's queue of ten, and
@@ -138,6 +145,7 @@ def policy() -> str:
     lifecycle = ("change_state", "get_state", "get_available_states", "get_available_transitions")
     parameter = ("describe", "get", "list", "set")
     services = [*interface.SERVICES, *lifecycle, "get_transition_graph", "get_parameter_types"]
+    services.append("get_type_description")  # of rclpy, from Jazzy on
     services += [f"{verb}_parameters" for verb in parameter] + ["set_parameters_atomically"]
     published = [name if name.startswith("/") else f"~{name}" for name in TOPICS]
     groups = "\n".join(

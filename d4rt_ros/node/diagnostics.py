@@ -12,6 +12,8 @@ from diagnostic_updater import Updater
 if TYPE_CHECKING:
     from d4rt_ros.node.node import D4RTNode
 
+_PATIENCE = 2.0  # periods without a word
+
 
 class Diagnostics:
     """Two entries, once a second: ``stream`` and ``model``."""
@@ -21,14 +23,26 @@ class Diagnostics:
         self._node = node
         self._images, self._looked = 0, time.monotonic()
         self._updater = Updater(node, period=1.0)
-        self._updater.setHardwareID("d4rt")
-        self._updater.add("stream", self._stream)
-        self._updater.add("model", self._model)
+        self._updater.setHardwareID(node.get_fully_qualified_name())
+        place = node.get_namespace().strip("/")  # or several cameras' nodes would speak under one name
+        for name, entry in (("stream", self._stream), ("model", self._model)):
+            self._updater.add(f"{place} {name}".strip(), entry)
+
+    def look(self) -> None:
+        """Speak up where the updater's timer does not: it waits for a simulated clock that stands still."""
+        period = float(self._node.get_parameter("diagnostic_updater.period").value)
+        if time.monotonic() - self._looked > _PATIENCE * period:
+            self._updater.force_update()
 
     def _stream(self, status: Any) -> Any:
         session = self._node.session
+        now, images = time.monotonic(), 0 if session is None else session.inputs.counters.images
+        rate = max(images - self._images, 0) / max(now - self._looked, 1e-3)
+        self._images, self._looked = images, now
         if session is None:
-            status.summary(DiagnosticStatus.OK, f"node is {self._node.state_label}")
+            problem = self._node.start_problem
+            level = DiagnosticStatus.ERROR if problem else DiagnosticStatus.OK
+            status.summary(level, problem or f"node is {self._node.state_label}")
             return status
         troubles = [*session.supervision.troubles.values(), *([session.problem] if session.problem else [])]
         if troubles:
@@ -36,9 +50,7 @@ class Diagnostics:
             status.summary(level, "; ".join(troubles))
         else:
             status.summary(DiagnosticStatus.OK, "paused" if session.paused else "running")
-        now, images = time.monotonic(), session.inputs.counters.images
-        status.add("input rate (Hz)", f"{max(images - self._images, 0) / max(now - self._looked, 1e-3):.1f}")
-        self._images, self._looked = images, now
+        status.add("input rate (Hz)", f"{rate:.1f}")
         heard = session.inputs.counters.heard.get("image")
         status.add("age of the newest frame (s)", "none yet" if heard is None else f"{now - heard:.2f}")
         for name, value in session.latency().items():

@@ -34,6 +34,7 @@ class D4RTNode(LifecycleNode):
         model: the network while configured, else None.
         session: what runs while active, else None.
         load_problem: why the last configuration failed; empty if it did not.
+        start_problem: why the last activation failed; empty if it did not.
 
     Raises:
         ValueError: parameters given at start that cannot be taken.
@@ -45,7 +46,7 @@ class D4RTNode(LifecycleNode):
         super().__init__("d4rt", **options)
         self.model: D4RT | None = None
         self.session: Session | None = None
-        self.load_problem = ""
+        self.load_problem = self.start_problem = ""
         self._load = load
         self._requests: Services | None = None  # still none where what follows raises
         declare(self, lambda: self.state_label)
@@ -98,10 +99,11 @@ class D4RTNode(LifecycleNode):
         try:
             self.session = Session(self, self.model, self.values, self._outputs)
         except Exception as error:
-            self.get_logger().error(f"cannot activate: {error}")
+            self.start_problem = f"cannot activate: {error}"
+            self.get_logger().error(self.start_problem)
             super().on_deactivate(state)
             return TransitionCallbackReturn.FAILURE
-        session = self.session
+        self.start_problem, session = "", self.session
         self.get_logger().info(
             f"windows of {session.settings.window_length} frames every {session.settings.window_stride}; "
             f"images from {session.inputs.topics['image']}"
@@ -116,6 +118,7 @@ class D4RTNode(LifecycleNode):
     def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
         """Give the network's memory back."""
         self._drop_model()
+        self.start_problem = ""
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
@@ -152,6 +155,7 @@ class D4RTNode(LifecycleNode):
         free_device_memory()
 
     def _look(self) -> None:
+        self._diagnostics.look()
         session = self.session
         if session is not None:
             session.supervision.look()

@@ -146,7 +146,8 @@ class Supervision:
                 f"{missing} of {sent} images on {topic} were lost on the way within "
                 f"{now - then:.0f} s: the middleware had no room for them, or this node no time; over "
                 "Fast DDS start camera driver and node with "
-                "FASTDDS_DEFAULT_PROFILES_FILE=$(ros2 pkg prefix --share d4rt_ros)/config/fastdds_shm.xml"
+                "FASTDDS_DEFAULT_PROFILES_FILE (before Kilted: FASTRTPS_DEFAULT_PROFILES_FILE) set to "
+                "$(ros2 pkg prefix --share d4rt_ros)/config/fastdds_shm.xml"
             )
         return self._disturbance
 
