@@ -156,9 +156,21 @@ def test_configurations_that_are_not_d4rt_are_refused(tmp_path: Path) -> None:
     values["decoder"]["query_self_attention"] = True
     with pytest.raises(ValueError, match="attention between queries"):
         opend4rt_config(values)
-    (tmp_path / "x.yaml").write_text("a: [1, 2")
-    with pytest.raises(ValueError, match="x.yaml"):
-        read_config(tmp_path / "x.yaml")
+    for text in ("a: [1, 2", "uv_bands: -1", "model: builtin", "{input: 3, encoder: {}, decoder: {}}"):
+        (tmp_path / "x.yaml").write_text(text)
+        with pytest.raises(ValueError, match="x.yaml"):
+            read_config(tmp_path / "x.yaml")
+    values = json.loads((GOLDEN / "config.json").read_text())
+    for part, field, value, sentence in (
+        ("encoder", "variant", "", "encoder.variant is ''"),
+        ("encoder", "variant", "vit_", "encoder.variant is 'vit_'"),
+        ("encoder", "num_layers", 0, "vit_depth is 0"),
+        ("encoder", "max_tokens", "many", "not an OpenD4RT model configuration"),
+        ("input", "image_size", 64, "image_size is 64"),
+        ("query_embedding", "uv_num_bands", 1.5, "uv_bands is 1.5"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            opend4rt_config({**values, part: {**values[part], field: value}})
 
 
 def test_device_and_precision_by_name() -> None:

@@ -1,5 +1,6 @@
 """Procedural scenes: every answer against a computation of its own, and what a recipe promises."""
 
+import math
 import time
 from dataclasses import replace
 
@@ -249,6 +250,8 @@ def test_bad_recipes_and_queries_are_refused_by_name(batch: SceneBatch) -> None:
     for change, name in (
         ({"frames": 0}, "frames"), ({"size": (0, 4)}, "size"), ({"camera_motion": -1.0}, "camera_motion"),
         ({"objects": 0}, "objects"), ({"places": (0, 0, 0, 0)}, "places"), ({"fps": (3.0, 2.0)}, "fps"),
+        ({"frames": 1.5}, "frames"), ({"objects": True}, "objects"), ({"size": (64.0, 64)}, "size"),
+        ({"fps": (3.0,)}, "fps"), ({"places": (math.nan, 1, 1, 1)}, "places"), ({"sensor": None}, "sensor"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=name):
             SceneRecipe(**change)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from d4rt_ros.model.checks import ABOVE_0, Range, at_least, check_fields
+
 _CELL = 8  # pixels of the input a cell of the pyramid's coarsest level, each way
 
 
@@ -55,8 +57,20 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together. Raises ValueError naming field and value."""
-        object.__setattr__(self, "image_size", tuple(self.image_size))
-        object.__setattr__(self, "patch", tuple(self.patch))
+        parts = [f"{part}_{size}" for part in ("vit", "dec") for size in ("width", "heads", "depth")]
+        check_fields(
+            self,
+            "",
+            **dict.fromkeys(parts, at_least(1)),
+            vit_mlp_ratio=ABOVE_0,
+            dec_mlp_ratio=ABOVE_0,
+            uv_bands=Range(0, 64, "in 0..64"),
+        )
+        for name, count in (("image_size", 2), ("patch", 3)):
+            sizes = getattr(self, name)
+            if not isinstance(sizes, (list, tuple)) or [type(n) for n in sizes] != [int] * count:
+                raise ValueError(f"{name} is {sizes!r}, must be {count} whole numbers")
+            object.__setattr__(self, name, tuple(sizes))
         for axis, (size, step) in enumerate(zip((self.frames, *self.image_size), self.patch)):
             if step < 1 or size < step or size % step:
                 name = ("frames", "image_size height", "image_size width")[axis]
@@ -76,10 +90,12 @@ class ModelConfig:
             (self.vit_width, self.vit_heads, "vit"),
             (self.dec_width, self.dec_heads, "dec"),
         ):
-            if heads < 1 or width % heads:
+            if width % heads:
                 raise ValueError(f"{name}_width {width} is not a multiple of {name}_heads {heads}")
             if width % 2:
                 raise ValueError(f"{name}_width {width} is odd")
+        if not self.vit_hidden:
+            raise ValueError(f"vit_mlp_ratio {self.vit_mlp_ratio} leaves none of {self.vit_width} channels")
         if self.position not in ("grid", "flat"):
             raise ValueError(f"position {self.position!r} is neither 'grid' nor 'flat'")
         if self.rgb_patch < 1 or self.rgb_patch % 2 == 0:
@@ -162,7 +178,7 @@ NAMES = tuple(_NAMED)
 
 def named_config(name: str) -> ModelConfig:
     """Return the configuration of a named size. Raises ValueError for an unknown name."""
-    if name not in _NAMED:
+    if not isinstance(name, str) or name not in _NAMED:
         raise ValueError(f"unknown model size {name!r}; known are {', '.join(NAMES)}")
     return ModelConfig(**_NAMED[name])
 
@@ -182,6 +198,8 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
             raise ValueError("attention between queries is not part of D4RT (paper section 2)")
         variant = str(encoder.get("variant", "custom")).lower().replace("vit_", "").replace("vit-", "")
         sizes = {"b": "base", "l": "large", "h": "huge", "g": "giant"}
+        if not variant:
+            raise ValueError(f"encoder.variant is {encoder['variant']!r}, must be custom or as vit_g")
         vit = dict(_VIT[sizes[variant[0]]]) if variant != "custom" and variant[0] in sizes else {**_USUAL}
         for ours, theirs in (
             ("vit_width", "hidden_dim"),
@@ -193,8 +211,8 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
                 vit[ours] = encoder[theirs]
         config = ModelConfig(
             frames=clip["clip_frames"],
-            image_size=tuple(clip["image_size"]),
-            patch=tuple(encoder["patch_size_t_h_w"]),
+            image_size=clip["image_size"],
+            patch=encoder["patch_size_t_h_w"],
             **vit,
             dec_width=decoder["hidden_dim"],
             dec_heads=decoder["num_heads"],
@@ -211,13 +229,13 @@ def opend4rt_config(values: dict[str, Any]) -> ModelConfig:
             pyramid=0,
             refiner=0,
         )
-    except (KeyError, TypeError) as error:
+        limit = encoder.get("max_tokens", 6144)
+        if config.memory_tokens - 1 > limit:
+            raise ValueError(
+                f"{config.memory_tokens - 1} tokens are more than the checkpoint's max_tokens {limit}"
+            )
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an OpenD4RT model configuration: {error!r}") from error
-    limit = encoder.get("max_tokens", 6144)
-    if config.memory_tokens - 1 > limit:
-        raise ValueError(
-            f"{config.memory_tokens - 1} tokens are more than the checkpoint's max_tokens {limit}"
-        )
     return config
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from d4rt_ros.model import Queries
+from d4rt_ros.model.checks import NOT_NEGATIVE, SHARE, check_fields
 from d4rt_ros.training.truth import ClipBatch, Truth
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -27,6 +28,14 @@ class AugmentSettings:
     blur: float = 0.4
     crop: float = 0.0  # probability of a random crop, scale .3 to 1 of the area, log-uniform aspect
     zoom: float = 0.05  # of a crop to half of the side, where crop is on
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range: a change by more than all of it turns colours over."""
+        shares = ("brightness", "saturation", "hue", "drop", "blur", "crop", "zoom")
+        exponents = ("contrast", "gamma")
+        check_fields(
+            self, "augment.", **dict.fromkeys(shares, SHARE), **dict.fromkeys(exponents, NOT_NEGATIVE)
+        )
 
 
 def _uniform(generator: torch.Generator, low: float, high: float) -> float:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from d4rt_ros.model.checks import NOT_NEGATIVE, check_fields
 from d4rt_ros.training.truth import Truth
 
 _SMALL_DEPTH = (
@@ -34,6 +35,13 @@ class LossWeights:
     log_depth: float = 0.0  # per-clip scale-invariant log depth: keeps depth variance from collapsing
     map: float = 0.0  # the same of every pixel of the pyramid's guess, for networks that have one
     lens: float = 0.0  # of the logarithm of the focal length that such networks tell
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        weights = [f.name for f in fields(self)]
+        check_fields(self, "losses.", **dict.fromkeys(weights, NOT_NEGATIVE))
+        if not any(getattr(self, name) for name in weights):
+            raise ValueError("losses are all of weight 0: there is nothing to learn")
 
 
 def signed_log(x: Tensor) -> Tensor:

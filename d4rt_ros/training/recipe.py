@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from d4rt_ros.model import ModelConfig, named_config
+from d4rt_ros.model.checks import ABOVE_0, NOT_NEGATIVE, SHARE, Range, at_least, check_fields
 from d4rt_ros.training.augment import AugmentSettings
 from d4rt_ros.training.losses import LossWeights
 from d4rt_ros.training.sampling import SamplingSettings
@@ -26,6 +28,15 @@ class SourceSettings:
     weight: float = 1.0  # share of batches, relative to the other sources
     options: Mapping[str, Any] = field(default_factory=dict)  # passed to the reader or the scene maker
 
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        check_fields(self, "a source's ", weight=NOT_NEGATIVE)
+        if not isinstance(self.options, Mapping):
+            raise ValueError(f"a source's options is {self.options!r}, must be a mapping")
+        stride = self.options.get("max_stride", 1)
+        if type(stride) is not int or stride < 1:
+            raise ValueError(f"a source's max_stride is {stride!r}, must be a whole number not below 1")
+
 
 @dataclass(frozen=True)
 class FeedSettings:
@@ -40,16 +51,8 @@ class FeedSettings:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        for name, least in (
-            ("batch", 1),
-            ("chunk", 1),
-            ("reuse", 1),
-            ("pool", 1),
-            ("workers", 0),
-            ("prefetch", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"feed.{name} is {getattr(self, name)}, must be at least {least}")
+        counts = {name: at_least(1) for name in ("batch", "chunk", "reuse", "pool", "prefetch")}
+        check_fields(self, "feed.", **counts, workers=NOT_NEGATIVE)
         if self.batch % self.chunk:
             raise ValueError(f"feed.batch is {self.batch}, must be a multiple of feed.chunk {self.chunk}")
 
@@ -71,15 +74,21 @@ class OptimiserSettings:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
+        check_fields(
+            self,
+            "optimiser.",
+            lr=ABOVE_0,
+            muon_lr=ABOVE_0,
+            heads=SHARE,
+            weight_decay=NOT_NEGATIVE,
+            warmup=NOT_NEGATIVE,
+            final=SHARE,
+            clip=ABOVE_0,
+            ema=Range(0, math.nextafter(1.0, 0.0), "from 0 to below 1"),
+            accumulate=at_least(1),
+        )
         if self.kind not in ("muon", "adamw"):
             raise ValueError(f"optimiser.kind is {self.kind!r}, must be 'muon' or 'adamw'")
-        for name in ("lr", "muon_lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"optimiser.{name} is {getattr(self, name)}, must be positive")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"optimiser.ema is {self.ema}, must be in 0..1")
-        if self.accumulate < 1 or self.warmup < 0:
-            raise ValueError("optimiser.accumulate must be at least 1 and optimiser.warmup not negative")
 
 
 @dataclass(frozen=True)
@@ -107,36 +116,40 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
+        check_fields(
+            self,
+            "",
+            seed=Range(0, 2**63 - 1, "from 0 to below 2 ** 63"),
+            steps=at_least(1),
+            confidence_from=SHARE,
+            checkpoint_minutes=NOT_NEGATIVE,
+            validate_minutes=NOT_NEGATIVE,
+            validate_clips=at_least(1),
+        )
         if self.precision not in ("bfloat16", "float32"):
             raise ValueError(f"precision is {self.precision!r}, must be 'bfloat16' or 'float32'")
         if self.refine and self.structure:
             raise ValueError("refine and structure are two stages: the refiner alone, or answers")
         if self.structure and not (self.model.pyramid and self.model.flow):
             raise ValueError("structure needs a model with flow and a pyramid")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}, must be at least 1")
-        if not self.sources:
-            raise ValueError("sources is empty: there is nothing to train on")
+        if not any(source.weight for source in self.sources):
+            raise ValueError("sources is empty or all of weight 0: there is nothing to train on")
 
 
 def _build(kind: type[T], values: Any, where: str) -> T:
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must be a mapping, is {type(values).__name__}")
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
+    unknown = sorted(set(values) - known, key=str)
     if unknown:
         raise ValueError(f"{where} has no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
     hints = get_type_hints(kind)
-    arguments = {}
-    for name, value in values.items():
-        if is_dataclass(hints[name]) and name != "model":
-            value = _build(hints[name], value, f"{where}.{name}")
-        elif isinstance(value, (int, float, str, bool)) and hints[name] in (int, float, str, bool):
-            if hints[name] is float and isinstance(value, int):
-                value = float(value)
-            if type(value) is not hints[name]:
-                raise ValueError(f"{where}.{name} is {value!r}, must be {hints[name].__name__}")
-        arguments[name] = value
+    arguments = {
+        name: _build(hints[name], value, f"{where}.{name}")
+        if is_dataclass(hints[name]) and name != "model"
+        else value
+        for name, value in values.items()
+    }
     return kind(**arguments)
 
 
@@ -145,17 +158,21 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
 
     Raises ValueError naming the field that is unknown or out of range.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"a recipe must be a mapping, is {type(values).__name__}")
     values = dict(values)
     model = values.pop("model", "builtin")
     if isinstance(model, str):
         config = named_config(model)
+    elif not isinstance(model, Mapping):
+        raise ValueError(f"model is {model!r}, must be a name or a mapping")
     else:
         model = dict(model)
         base = asdict(named_config(model.pop("name", "builtin")))
         config = _build(ModelConfig, {**base, **model}, "model")
     sources = values.pop("sources", [{}])
     if not isinstance(sources, (list, tuple)):
-        raise ValueError("sources must be a list")
+        raise ValueError(f"sources is {sources!r}, must be a list")
     built = tuple(_build(SourceSettings, s, f"sources[{i}]") for i, s in enumerate(sources))
     return _build(Recipe, {**values, "model": config, "sources": built}, "recipe")
 
@@ -172,6 +189,7 @@ def load_recipe(path: str | Path) -> Recipe:
         names = ", ".join(sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("*.yaml")))
         raise FileNotFoundError(f"no recipe at {file}; those in the package are {names}")
     try:
-        return recipe_from_dict(yaml.safe_load(file.read_text()) or {})
+        values = yaml.safe_load(file.read_text())
+        return recipe_from_dict({} if values is None else values)
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: {error}") from error

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from d4rt_ros.model import Queries
+from d4rt_ros.model.checks import NOT_NEGATIVE, SHARE, at_least, check_fields
 from d4rt_ros.training.truth import ClipBatch
 
 
@@ -29,14 +30,14 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        for name in ("edge_share", "same_time", "near_share_start", "near_share_end"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"sampling.{name} is {value}, must be in 0..1")
-        if self.count < 1:
-            raise ValueError(f"sampling.count is {self.count}, must be at least 1")
-        if self.curriculum_steps < 0:
-            raise ValueError(f"sampling.curriculum_steps is {self.curriculum_steps}, must not be negative")
+        shares = ("edge_share", "same_time", "near_share_start", "near_share_end")
+        check_fields(
+            self,
+            "sampling.",
+            **dict.fromkeys(shares, SHARE),
+            count=at_least(1),
+            curriculum_steps=NOT_NEGATIVE,
+        )
 
     def near_share(self, step: int) -> float:
         """Share of queries near their source time at a training step."""

@@ -5,6 +5,7 @@ Everything is drawn from one CPU generator, so a seed gives the same clips on ev
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from d4rt_ros.model import Queries
+from d4rt_ros.model.checks import Range, at_least, check_fields
 from d4rt_ros.training import shapes
 from d4rt_ros.training.cameras import Path as CameraPath
 from d4rt_ros.training.cameras import camera_paths
@@ -50,18 +52,16 @@ class SceneRecipe:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn, by name."""
-        if self.frames < 1:
-            raise ValueError(f"frames is {self.frames}, must be at least 1")
-        if min(self.size) < 1:
-            raise ValueError(f"size is {self.size}, both must be at least 1")
-        for name in ("camera_motion", "object_motion"):
-            if not 0 <= getattr(self, name) <= 100:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be in 0..100")
-        if self.objects < 1 or self.clutter < 1:
-            raise ValueError(f"objects is {self.objects} and clutter {self.clutter}, both must be at least 1")
-        if len(self.places) != 4 or min(self.places) < 0 or sum(self.places) <= 0:
+        counts, motions = ("frames", "objects", "clutter"), ("camera_motion", "object_motion")
+        motion = Range(0, 100, "in 0..100")
+        check_fields(self, "", **dict.fromkeys(counts, at_least(1)), **dict.fromkeys(motions, motion))
+        if [type(side) for side in self.size] != [int, int] or min(self.size) < 1:
+            raise ValueError(f"size is {self.size}, must be two whole numbers not below 1")
+        if not isinstance(self.sensor, SensorSettings):
+            raise ValueError(f"sensor is {self.sensor!r}, must be SensorSettings")
+        if len(self.places) != 4 or min(self.places) < 0 or not 0 < sum(self.places) < math.inf:
             raise ValueError(f"places is {self.places}, must be four weights, not all 0")
-        if not 0 < self.fps[0] <= self.fps[1]:
+        if len(self.fps) != 2 or not 0 < self.fps[0] <= self.fps[1] < math.inf:
             raise ValueError(f"fps is {self.fps}, must be two positive numbers, the lower one first")
 
     def with_motion(self, level: str) -> SceneRecipe:
