@@ -88,6 +88,25 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
         load_model(tmp_path / "empty")
 
 
+@pytest.mark.parametrize("contents", [b"hello", b"a", b"a: 1", b"<!DOCTYPE html>"])
+def test_what_was_never_a_checkpoint_is_refused_in_one_sentence(tmp_path: Path, contents: bytes) -> None:
+    (tmp_path / "a.ckpt").write_bytes(contents)
+    with pytest.raises(CheckpointError, match=r"a\.ckpt: damaged .* \(unexpected contents\)$"):
+        load_model(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nobody_is_told_to_read_a_file_unsafely(tmp_path: Path, zipped: bool) -> None:
+    trap, path = Malicious(tmp_path / "executed"), tmp_path / "a.ckpt"
+    torch.save({"hyper": trap}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match="neither a tensor nor a plain value") as caught:
+        load_model(path)
+    assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+    path.write_bytes(pickle.dumps([1, 2], protocol=4))
+    with pytest.raises(CheckpointError, match="unexpected contents"):
+        load_model(path)
+
+
 def test_first_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
     state = small_model().state_dict()
     state["memory_proj.bias"] = torch.zeros(5)

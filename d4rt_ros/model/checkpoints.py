@@ -7,7 +7,6 @@ that optimiser state beside the weights costs neither time nor memory.
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -127,11 +126,18 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], ModelConfig | None]:
         return _unwrap(_read_pickle(path)), None
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(
-            f"{path}: damaged or not a weights file ({reason[0] if reason else error!r})"
-        ) from error
+    except Exception as error:  # any: text is taken for a pickle, whose letters may do anything but harm
+        raise CheckpointError(f"{path}: damaged or not a weights file ({why_unread(error)})") from error
+
+
+def why_unread(error: Exception) -> str:
+    """What is wrong with a file, in short; without torch's advice to read it by executing what is inside."""
+    told = str(error).strip()
+    if unknown := re.search(r"GLOBAL (\S+)", told):
+        return f"holds {unknown[1]}, which is neither a tensor nor a plain value"
+    if "weights_only" in told or not isinstance(error, (SafetensorError, OSError, RuntimeError, ValueError)):
+        return "unexpected contents"
+    return told.splitlines()[0] if told else repr(error)
 
 
 def check_state(state: Mapping[str, Tensor], model: D4RT, path: Path) -> None:
