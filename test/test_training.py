@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,29 @@ def test_sigterm_writes_a_checkpoint_that_resumes(tmp_path: Path) -> None:
     assert load_model(tmp_path / "run" / "weights.safetensors").config == trainer.recipe.model
     with pytest.raises(FileExistsError, match="resume it"):
         train(trainer.recipe, tmp_path / "run")
+
+
+def test_signals_are_the_caller_s_again_when_a_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, kinds, seen = recipe_from_dict(tiny()), (signal.SIGTERM, signal.SIGINT), []
+
+    def run(*_: Any) -> None:
+        seen.append([signal.getsignal(kind) for kind in kinds])
+        if len(seen) == 2:
+            raise RuntimeError("no disk")
+
+    monkeypatch.setattr("d4rt_ros.training.loop._run", run)
+    before = [signal.getsignal(kind) for kind in kinds]
+    train(recipe, tmp_path)
+    with pytest.raises(RuntimeError, match="no disk"):
+        train(recipe, tmp_path)
+    assert seen[0] != before and seen[1] != before
+    assert [signal.getsignal(kind) for kind in kinds] == before
+    thread = threading.Thread(target=train, args=(recipe, tmp_path))  # where signals cannot be caught
+    thread.start()
+    thread.join()
+    assert seen[2] == before
 
 
 def test_minutes_end_a_run_with_the_rate_at_its_lowest(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,12 +30,20 @@ def held_out(recipe: Recipe) -> list[ClipBatch]:
 
 
 class _Stop:
-    """Set by SIGTERM or SIGINT: finish the step, write a checkpoint, leave."""
+    """Set by SIGTERM or SIGINT, inside of `with`: finish the step, write a checkpoint, leave."""
 
     def __init__(self) -> None:
         self.asked = False
-        for kind in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(kind, self._ask)
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():  # signals are no other thread's
+            self._before = {kind: signal.signal(kind, self._ask) for kind in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for kind, handler in self._before.items():
+            signal.signal(kind, signal.SIG_DFL if handler is None else handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
@@ -49,9 +60,12 @@ def train(
     """Train until the recipe's steps, `minutes` of training, SIGTERM or SIGINT; checkpoints go to `folder`.
 
     With `minutes` the learning rate falls over whichever ends first, steps or time. Under torchrun every
-    process calls this. Raises FileNotFoundError when resuming without a checkpoint, FileExistsError when a
-    new run would overwrite one.
+    process calls this. From another thread than the main one, signals are left alone. Raises
+    FileNotFoundError when resuming without a checkpoint, FileExistsError when a new run would overwrite one,
+    ValueError for a checkpoint that does not fit the recipe and for minutes that are not above 0 and finite.
     """
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ValueError(f"minutes is {minutes}, must be a finite number above 0")
     rank, world, device = _join_processes(torch.device(device))
     checkpoint = folder / "checkpoint.pt"
     if resume and not checkpoint.exists():
@@ -61,13 +75,13 @@ def train(
     trainer = Trainer(recipe, device, rank, world)
     if resume:
         trainer.load(checkpoint)
-    stop = _Stop()
-    try:
-        _run(trainer, folder, stop, minutes * 60 if minutes else None)
-    finally:
-        trainer.close()
-        if world > 1:
-            dist.destroy_process_group()
+    with _Stop() as stop:
+        try:
+            _run(trainer, folder, stop, None if minutes is None else minutes * 60)
+        finally:
+            trainer.close()
+            if world > 1:
+                dist.destroy_process_group()
     return trainer
 
 

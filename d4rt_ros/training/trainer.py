@@ -81,7 +81,7 @@ class Trainer:
     def progress(self, budget: float | None = None) -> float:
         """Part of the run that is done, 0..1: of the steps, or of `budget` seconds where that is further."""
         done = self.step / self.recipe.steps
-        return min(1.0, max(done, self.seconds / budget) if budget else done)
+        return min(1.0, max(done, self.seconds / budget) if budget is not None else done)
 
     def forward_backward(self, batch: Batch, confidence_active: bool) -> dict[str, Tensor]:
         """Add the gradient of one batch's loss, divided by `accumulate`; returns its terms."""
