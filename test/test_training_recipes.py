@@ -1,17 +1,26 @@
-"""Recipes: those of the package load, impossible ones are refused by name."""
+"""Recipes: those of the package load, impossible ones are refused by name.
+
+So are checkpoints that they do not fit. What `d4rt train` cannot do it tells in one sentence.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_recipe import tiny
+import torch
+import yaml
+from tiny_recipe import TINY_MODEL, tiny
 
+from d4rt_ros import cli
 from d4rt_ros.model import ModelConfig
 from d4rt_ros.training.feed import Feed
+from d4rt_ros.training.loop import train
 from d4rt_ros.training.recipe import load_recipe, recipe_from_dict
+from d4rt_ros.training.trainer import Trainer
 
 NAN = math.nan
 
@@ -108,3 +117,99 @@ def test_recipes_of_the_package_load() -> None:
     assert not fine.model.relative and fine.optimiser.lr <= 1e-4
     with pytest.raises(FileNotFoundError, match="builtin"):
         load_recipe("unheard_of")
+
+
+def trainer(**changes: Any) -> Trainer:
+    return Trainer(recipe_from_dict(tiny(**changes)), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--minutes", "0"], "minutes is 0.0, must be a finite number above 0"),
+        (["--minutes", "-1"], "minutes is -1.0"),
+        (["--minutes", "nan"], "minutes is nan"),
+        (["--minutes", "inf"], "minutes is inf"),
+        (["--steps", "0"], "steps is 0"),
+        (["--device", "foo"], "device 'foo' is none of auto, cpu, cuda:N"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not there"),
+        (["--resume", "--start-from", "builtin"], "--start-from is for a new run"),
+        (["--device", "auto", "--resume"], "nothing to resume"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told_in_one_line(
+    arguments: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny()))
+    assert cli.main(["train", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1, error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_finite_gradients_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverge(*_: object, **__: object) -> Trainer:
+        raise FloatingPointError("no finite gradient for 20 steps, at step 31")
+
+    monkeypatch.setattr("d4rt_ros.training.command.train", diverge)
+    assert cli.main(["train", "builtin", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "no finite gradient for 20 steps" in error and error.count("\n") == 1, error
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    trainer(losses={"lens": 0.5}).save(folder)
+    return folder / "checkpoint.pt"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "text", "foreign", "list", "parts", "weights"])
+def test_damaged_checkpoints_are_named(tmp_path: Path, whole: Path, damage: str) -> None:
+    file, data = tmp_path / "checkpoint.pt", whole.read_bytes()
+    noise = torch.randint(256, (500,), generator=torch.Generator().manual_seed(0))
+    state = torch.load(whole, weights_only=True)
+    written = {"cut": data[: len(data) // 2], "empty": b"", "noise": bytes(noise.tolist()), "text": b"a: 1"}
+    saved = {
+        "foreign": {"a": 1},
+        "list": [1],
+        "parts": {**state, "recipe": 3},
+        "weights": {**state, "model": {}},
+    }
+    if damage in written:
+        file.write_bytes(written[damage])
+    else:
+        torch.save(saved[damage], file)
+    recipe = recipe_from_dict(tiny(losses={"lens": 0.5}))
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(file))}: (damaged or not|holds no) [^\n]+$"):
+        train(recipe, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"optimiser": {"kind": "adamw"}}, "optimiser.kind was 'muon' when the run began.* it is 'adamw'"),
+        ({"structure": True}, "structure was False"),
+        ({"refine": True}, "refine was False"),
+        ({"losses": {"lens": 0.0}}, "losses.lens > 0 was True"),
+        ({"model": {**TINY_MODEL, "dec_depth": 2}}, "model.dec_depth was 1 .* it is 2"),
+    ],
+)
+def test_a_run_does_not_resume_as_another(whole: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"checkpoint.pt: {sentence}"):
+        trainer(**{"losses": {"lens": 0.5}, **changes}).load(whole)
+
+
+def test_what_shapes_nothing_may_change_when_a_run_resumes(whole: Path) -> None:
+    rates = {"lr": 3e-4, "muon_lr": 0.005, "weight_decay": 0.5, "heads": 0.2}
+    new = {"losses": {"lens": 0.1}, "optimiser": rates, "steps": 9}
+    before, resumed = trainer(**new), trainer(**new)
+    resumed.load(whole)
+    told = [
+        [[g[name] for o in t.optimisers for g in o.param_groups] for name in ("base_lr", "weight_decay")]
+        for t in (before, resumed)
+    ]
+    assert told[0] == told[1]
+    assert told[1][1][:2] == [0.5, 0.5]

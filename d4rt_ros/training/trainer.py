@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from d4rt_ros.model import D4RT, Queries
-from d4rt_ros.model.checkpoints import load_model, save_weights
+from d4rt_ros.model.checkpoints import CheckpointError, load_model, save_weights, why_unread
 from d4rt_ros.model.embedding import from_network
 from d4rt_ros.model.precision import select_precision
 from d4rt_ros.model.video import resize
@@ -207,18 +207,35 @@ class Trainer:
         return model
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint. Raises ValueError if it was made for another model."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"]["model"] != _plain(self.recipe)["model"]:
-            raise ValueError(f"{path} was trained with another model configuration than the recipe's")
+        """Go on from a checkpoint.
+
+        Raises CheckpointError naming the file if it is damaged, or if the recipe's state has another shape.
+        """
+        try:
+            self._restore(torch.load(path, map_location=self.device, weights_only=True))
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        except Exception as error:  # any, as in `read_state`
+            raise CheckpointError(f"{path}: damaged or not a training run ({why_unread(error)})") from error
+
+    def _restore(self, state: Any) -> None:
+        """Inverse of `state_dict`. What only the recipe says, it may say anew."""
+        if not isinstance(state, dict) or not self.state_dict().keys() <= state.keys():
+            raise CheckpointError("holds no training run")
+        before, now = _shaping(state["recipe"]), _shaping(_plain(self.recipe))
+        for name in now:
+            if before.get(name) != now[name]:
+                raise CheckpointError(
+                    f"{name} was {before.get(name)!r} when the run began, in the recipe it is {now[name]!r}"
+                )
         self.model.load_state_dict(state["model"])
         for name, value in state["mean"].items():
             self.mean.weights[name].copy_(value)
         for optimiser, saved in zip(self.optimisers, state["optimisers"]):
-            rates = [group["base_lr"] for group in optimiser.param_groups]
+            told = [{name: g[name] for name in ("base_lr", "weight_decay")} for g in optimiser.param_groups]
             optimiser.load_state_dict(saved)
-            for group, base in zip(optimiser.param_groups, rates):
-                group["base_lr"] = base  # the recipe may have changed it
+            for group, own in zip(optimiser.param_groups, told):
+                group.update(own)
         self.step, self.seconds, self.skipped = state["step"], state["seconds"], state["skipped"]
         torch.set_rng_state(state["random"].cpu())
 
@@ -238,6 +255,18 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
         return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     return plain(asdict(recipe))
+
+
+def _shaping(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a plain recipe what decides which weights and optimisers a state has, by name."""
+    stage = {name: recipe[name] for name in ("refine", "structure")}
+    lens = recipe["model"]["pyramid"] > 0 and not any(stage.values()) and recipe["losses"]["lens"] > 0
+    return {
+        **{f"model.{name}": value for name, value in recipe["model"].items()},
+        **stage,
+        "optimiser.kind": recipe["optimiser"]["kind"],
+        "losses.lens > 0": lens,
+    }
 
 
 def _build_model(recipe: Recipe) -> D4RT:
