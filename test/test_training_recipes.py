@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from d4rt_ros import cli
 from d4rt_ros.model import ModelConfig
 from d4rt_ros.training.feed import Feed
 from d4rt_ros.training.loop import train
-from d4rt_ros.training.recipe import load_recipe, recipe_from_dict
+from d4rt_ros.training.recipe import Recipe, load_recipe, recipe_from_dict
 from d4rt_ros.training.trainer import Trainer
 
 NAN = math.nan
@@ -105,6 +106,15 @@ def test_files_that_hold_no_recipe_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"mine\.yaml: "):
         load_recipe(tmp_path / "mine.yaml")
+
+
+def test_the_documented_sections_are_those_of_a_recipe() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "TRAINING.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \|", text.split("## A recipe")[1].split("## Sources")[0], re.MULTILINE)
+    assert set(listed) <= {field.name for field in fields(Recipe)}
+    sections = {field.name for field in fields(Recipe) if str(field.type).endswith(("Settings", "Weights"))}
+    assert {"model", "sources", "start_from", "refine", "structure", *sections} <= set(listed)
+    assert all(f"`{name}`" in text for name in ("log_depth", "map", "lens"))  # those that the paper has not
 
 
 def test_recipes_of_the_package_load() -> None:
