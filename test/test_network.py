@@ -279,6 +279,7 @@ def test_answers_belong_to_who_asks() -> None:
         ({"frames": 7}, "frames 7 is not a multiple"),
         ({"vit_heads": 5}, "not a multiple of vit_heads"),
         ({"position": "none"}, "position"),
+        ({"corner_pixels": True}, "relative read-outs .* not corner_pixels"),
         ({"vit_width": 0}, "vit_width is 0"),
         ({"vit_depth": 0}, "vit_depth is 0"),
         ({"vit_depth": -1}, "vit_depth is -1"),

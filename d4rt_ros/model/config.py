@@ -75,6 +75,8 @@ class ModelConfig:
             if step < 1 or size < step or size % step:
                 name = ("frames", "image_size height", "image_size width")[axis]
                 raise ValueError(f"{name} {size} is not a multiple of the patch's {step}")
+        if self.corner_pixels and self.relative:
+            raise ValueError("relative read-outs start from pixels over the full extent, not corner_pixels")
         if self.flow and not self.relative:
             raise ValueError("flow needs relative read-outs")
         if self.pyramid and (

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from d4rt_ros.training.datasets import open_source
 from d4rt_ros.training.recipe import Recipe, SourceSettings
-from d4rt_ros.training.throughput import count_flops, matmul_rate
+from d4rt_ros.training.throughput import matmul_rate
 from d4rt_ros.training.trainer import Trainer
 from d4rt_ros.training.truth import ClipBatch
 
@@ -92,16 +92,13 @@ def _run(trainer: Trainer, folder: Path, stop: _Stop, budget: float | None) -> N
     clips = held_out(recipe) if main else []
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # or plain attention would go to float32
     limit = matmul_rate(trainer.device, trainer.precision)
-    flops = 0
+    flops = 0 if recipe.compile or trainer.step >= recipe.steps else trainer.count_flops()
     saved = validated = printed = time.monotonic()
     since, waited = trainer.step, 0.0
     while trainer.step < recipe.steps and not _agree(stop.asked, trainer):
         if budget is not None and _agree(trainer.seconds >= budget, trainer):
             break
-        if not flops and not recipe.compile:
-            flops, found = count_flops(lambda: trainer.take_step(budget))
-        else:
-            found = trainer.take_step(budget)
+        found = trainer.take_step(budget)
         waited += found.pop("waited")
         if writer is None:
             continue

@@ -132,6 +132,10 @@ class Recipe:
             raise ValueError("refine and structure are two stages: the refiner alone, or answers")
         if self.structure and not (self.model.pyramid and self.model.flow):
             raise ValueError("structure needs a model with flow and a pyramid")
+        if self.augment.crop and (self.refine or self.structure):
+            raise ValueError(
+                "augment.crop moves the axis of the lens, which refine and structure do not know of"
+            )
         if not any(source.weight for source in self.sources):
             raise ValueError("sources is empty or all of weight 0: there is nothing to train on")
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-R = TypeVar("R")
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
@@ -31,9 +28,9 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) 
     return done * 2 * size * 1024 * 1024 / (time.perf_counter() - start)
 
 
-def count_flops(step: Callable[[], R]) -> tuple[int, R]:
-    """FLOPs of the matrix products and attention that `step` does, backward included, and what it returns."""
+def count_flops(work: Callable[[], object]) -> int:
+    """FLOPs of the matrix products and attention of some work, backward included."""
     counter = FlopCounterMode(display=False)
     with counter:
-        result = step()
-    return counter.get_total_flops(), result
+        work()
+    return int(counter.get_total_flops())

@@ -25,6 +25,7 @@ from d4rt_ros.training.feed import Batch, Batches
 from d4rt_ros.training.losses import d4rt_loss
 from d4rt_ros.training.optim import RunningMean, build_optimisers, rate, set_rate
 from d4rt_ros.training.recipe import Recipe
+from d4rt_ros.training.throughput import count_flops
 from d4rt_ros.training.truth import ClipBatch
 from d4rt_ros.training.validate import validate
 
@@ -57,6 +58,7 @@ class Trainer:
             self.network = nn.parallel.DistributedDataParallel(self.network)
         self._forward = torch.compile(self.network) if recipe.compile else self.network
         self._batches: Batches | None = None
+        self._ahead: Batch | None = None  # taken already, for the next step
 
     def _freeze(self) -> None:
         """Leave as it is what this run does not teach."""
@@ -125,15 +127,12 @@ class Trainer:
         """
         began = time.perf_counter()
         settings = self.recipe.optimiser
-        if self._batches is None:
-            first = self.step * settings.accumulate
-            self._batches = Batches(self.recipe, first, self.rank, self.world)
         progress = self.progress(budget)
         sums: dict[str, Tensor] = {}
         waited = 0.0
         for part in range(settings.accumulate):
             asked = time.perf_counter()
-            batch = self._batches.take()
+            batch = self._take()
             waited += time.perf_counter() - asked
             last = part == settings.accumulate - 1
             hold = nullcontext() if last or self.world == 1 else self.network.no_sync()  # type: ignore[operator]
@@ -157,6 +156,24 @@ class Trainer:
         self.seconds += time.perf_counter() - began
         found = {name: float(value) for name, value in sums.items()}
         return {**found, "grad_norm": float(norm), "rate": factor, "waited": waited}
+
+    def count_flops(self) -> int:
+        """FLOPs of a step, forward and backward, counted on the next batch, of which nothing is learnt yet.
+
+        What is counted computes otherwise in the last bits, and no run would be resumed exactly.
+        """
+        self._ahead = batch = self._take()
+        flops = count_flops(lambda: self.forward_backward(batch, confidence_active=False))
+        self.model.zero_grad(set_to_none=True)
+        return flops * self.recipe.optimiser.accumulate
+
+    def _take(self) -> Batch:
+        """The next batch."""
+        if self._batches is None:
+            first = self.step * self.recipe.optimiser.accumulate
+            self._batches = Batches(self.recipe, first, self.rank, self.world)
+        ahead, self._ahead = self._ahead, None
+        return self._batches.take() if ahead is None else ahead
 
     def validate(self, clips: list[ClipBatch]) -> dict[str, float]:
         """Figures of the averaged weights on held-out clips; training goes on from its own."""
