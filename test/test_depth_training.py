@@ -132,10 +132,11 @@ def test_figures_of_depth_by_hand() -> None:
     [
         {"refine": True, "structure": True},
         {"structure": True, "model": {**TINY_MODEL, "flow": False, "refiner": 0}},
+        {"refine": True, "augment": {"crop": 0.5}},
     ],
 )
 def test_stages_that_do_not_exist_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="two stages|structure needs"):
+    with pytest.raises(ValueError, match="two stages|structure needs|augment.crop moves"):
         recipe_from_dict(tiny(**changes))
 
 
