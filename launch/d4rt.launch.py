@@ -68,6 +68,10 @@ def start(context: LaunchContext) -> list[Action]:
             remappings=[*topics, ("image/compressed", value["image"] + "/compressed")],
             output="screen",
         ),
+        LogInfo(
+            msg="RViz stands in the frame `world`, to which /tf leads with tf_mode:=world_to_camera only",
+            condition=IfCondition(LaunchConfiguration("rviz") if not value["tf_mode"] else "false"),
+        ),
         Node(
             package="rviz2",
             executable="rviz2",
@@ -75,10 +79,6 @@ def start(context: LaunchContext) -> list[Action]:
             arguments=["-d", SHARE + "/config/d4rt.rviz"],
             parameters=[sim_time] if sim_time else [],
             condition=IfCondition(LaunchConfiguration("rviz")),
-        ),
-        LogInfo(
-            msg="RViz stands in the frame `world`, to which /tf leads with tf_mode:=world_to_camera only",
-            condition=IfCondition(LaunchConfiguration("rviz") if not value["tf_mode"] else "false"),
         ),
     ]
 
