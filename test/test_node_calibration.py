@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from node_rig import FRAMES, TYPES, Rig, RoomModel, stamp, wait
+from node_rig import FRAMES, TYPES, Rig, RoomModel, stamp, wait, xyz_of
 from rclpy.qos import ReliabilityPolicy
 from room import SIZE
 from sensor_msgs.msg import CameraInfo
 
 from d4rt_ros import conversions
 from d4rt_ros.camera import Camera, differ
+from d4rt_ros.node.node import D4RTNode
+from d4rt_ros.node.run import autostart
 from d4rt_ros.srv import GetCamera, Query
 
 K = np.array([[20.0, 0, 16], [0, 22, 12], [0, 0, 1]])
@@ -90,6 +92,11 @@ def test_a_window_is_read_by_the_lens_that_it_was_seen_through(rig):
     assert again.camera_info == camera.camera_info
     rig.play(FRAMES)
     assert list(rig.call(GetCamera, "get_camera").camera_info.d) == list(LENS[1])
+    answer = rig.call(Query, "query", u=[0.0, 16.0, 31.0], v=[0.0, 12.0, 23.0])
+    assert answer.success
+    lost = [not np.isfinite(point).all() for point in xyz_of(answer.points)]
+    assert lost == [True, False, True]
+    assert answer.message.startswith("2 of 3 pixels lie outside the undistorted image")
 
 
 def test_only_images_are_asked_for_reliably():
@@ -127,10 +134,15 @@ def test_depth_that_cannot_be_read_is_named_and_holds_nothing_up():
 
 
 def test_compressed_images_come_from_beside_the_image_that_was_remapped():
-    rig = Rig(image_transport="compressed")
+    rig = Rig(start=False)
+    told = ["--ros-args", "-r", "image:=/cam/image_raw", "-p", "image_transport:=compressed"]
+    node = D4RTNode(lambda values: rig.model, context=rig.node_context, namespace="other", cli_args=told)
     try:
-        assert rig.session.inputs.topics["image"] == "/image/compressed"
+        assert autostart(node)
+        assert node.session.inputs.topics["image"] == "/cam/image_raw/compressed"
     finally:
+        node.close()
+        node.destroy_node()
         rig.close()
 
 

@@ -190,8 +190,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "image_reliability",
         "best_effort",
-        "Quality of service of the camera's topics: best_effort hears every publisher; reliable loses no "
-        "large image, "
+        "Quality of service of the images: best_effort hears every publisher; reliable loses no large image, "
         "but hears reliable publishers only.",
         choices=("best_effort", "reliable"),
     ),

@@ -124,6 +124,14 @@ def find_pixels(u: Any, v: Any, result: WindowResult) -> tuple[torch.Tensor, tor
     return torch.from_numpy(columns[0]).to(device), torch.from_numpy(columns[1]).to(device), seen
 
 
+def unseen(seen: np.ndarray) -> str:
+    """A remark about pixels that `find_pixels` could not place; empty where there are none."""
+    if seen.all():
+        return ""
+    lost = np.count_nonzero(~seen)
+    return f"{lost} of {len(seen)} pixels lie outside the undistorted image, where nothing is known"
+
+
 def scene_of(result: WindowResult) -> SceneLike:
     """The encoded window of a held result."""
     assert result.scene is not None  # History holds no others

@@ -28,6 +28,7 @@ from d4rt_ros.node.requests import (
     moved,
     name_window,
     scene_of,
+    unseen,
 )
 from d4rt_ros.node.session import Session
 from d4rt_ros.outputs import published_pixels
@@ -135,6 +136,7 @@ class Services:
         )
         queries = Queries(u, v, *indices)
         answers = self._wait(session.worker.submit_decode(scene_of(result), queries))
+        response.message = unseen(seen)
         columns = answer_columns(answers, seen, result.scale)
         columns["u_v"] = published_pixels(columns["u_v"], result)
         camera = times[-1] if isinstance(times[-1], int) else int(times[-1][0])
@@ -157,6 +159,7 @@ class Services:
             return tasks.tracks(scene_of(result), u, v, span.at, list(span.frames), "world", span.last)
 
         found = self._wait(session.worker.submit(track))
+        response.message = unseen(seen)
         response.tracks = tracks_of(self._types, found, result, frame_id, to_frame, seen=seen)
         name_window(self._types, response, result)
 
@@ -177,7 +180,7 @@ class Services:
                 session.worker.submit(lambda: tasks.depth_at(scene_of(result), frame, u, v, least))
             )
             depths = np.where(seen, found.with_nan().cpu().numpy() * result.scale, np.nan).astype(np.float32)
-            response.depths = self._types.array("f", depths)
+            response.depths, response.message = self._types.array("f", depths), unseen(seen)
             return
         size = int(request.height), int(request.width)
         if bool(size[0]) != bool(size[1]):

@@ -87,7 +87,7 @@ class Supervision:
         if self._inputs.counters.mismatched.get(kind):
             return start + (
                 "its publisher offers best effort only; set image_reliability to best_effort"
-                if self._values["image_reliability"] == "reliable"
+                if kind == "image" and self._values["image_reliability"] == "reliable"
                 else "its publisher's quality of service does not fit (`ros2 topic info -v` shows it)"
             )
         return start + (
