@@ -21,7 +21,7 @@ from bench import machine
 from bench.procedural import held_out_clips
 from d4rt_ros.evaluation.evaluate import evaluate, evaluate_clips
 from d4rt_ros.evaluation.readers import open_sequences
-from d4rt_ros.evaluation.sequence import DataError
+from d4rt_ros.evaluation.sequence import DataError, Sequence
 from d4rt_ros.evaluation.table import table
 from d4rt_ros.model import D4RT, load_model
 from d4rt_ros.model.precision import PRECISIONS, select_device, select_precision
@@ -34,17 +34,12 @@ KEYS = (
 CLIPS, QUICK_CLIPS, QUICK_WINDOWS = 128, 24, 3
 
 
-def measure(model: D4RT, data: Path | None, clips: int, windows: int | None) -> dict[str, dict[str, float]]:
+def measure(
+    model: D4RT, sequences: list[Sequence], clips: int, windows: int | None
+) -> dict[str, dict[str, float]]:
     """Metrics by sequence name, `procedural` always; prints tables on the way, and what had to be refused."""
     results = {"procedural": evaluate_clips(model, held_out_clips(model.config, clips))}
     print(f"procedural: {clips} clips\n{table(results['procedural'])}\n", flush=True)
-    if data is None:
-        return results
-    try:
-        sequences = open_sequences(data, lambda sentence: print(sentence, file=sys.stderr))
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return results
     for sequence in sequences:
         try:
             results[sequence.name] = evaluate(model, sequence, windows)
@@ -79,14 +74,21 @@ def main() -> None:
         "--quick", action="store_true", help="fewer clips and windows: under a minute on two cores"
     )
     args = parser.parse_args()
+    data, sequences = args.data or (DATA if DATA.is_dir() else None), []
+    if data is not None:
+        try:
+            sequences = open_sequences(data, lambda sentence: print(sentence, file=sys.stderr))
+        except DataError as error:
+            if args.data:  # before minutes of what was not asked for
+                parser.error(str(error))
+            print(error, file=sys.stderr)
     start = time.perf_counter()
     device = select_device(args.device)
     precision = select_precision(args.precision, device)
     model = load_model(args.checkpoint, device, precision)
-    data = args.data or (DATA if DATA.is_dir() else None)
     clips, windows = (QUICK_CLIPS, QUICK_WINDOWS) if args.quick else (CLIPS, None)
     with torch.inference_mode():
-        results = measure(model, data, clips, windows)
+        results = measure(model, sequences, clips, windows)
     print(
         json.dumps(
             {

@@ -10,10 +10,11 @@ import pytest
 import sequences_on_disk as disk
 import torch
 
-from bench.accuracy import KEYS, line, measure
+from bench.accuracy import KEYS, line, main, measure
 from bench.procedural import FIRST_SEED, batch_clip, held_out_clips
 from d4rt_ros.evaluation.clip import Clip
 from d4rt_ros.evaluation.evaluate import evaluate_clips
+from d4rt_ros.evaluation.readers import open_sequences
 from d4rt_ros.model import D4RT, ModelConfig
 from d4rt_ros.training.oracle import OracleScene
 from d4rt_ros.training.scenes import ProceduralScenes, SceneBatch, SceneRecipe
@@ -84,19 +85,27 @@ def test_held_out_clips_are_always_the_same() -> None:
     assert FIRST_SEED < 2**32  # training draws above
 
 
-def test_measures_all_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["accuracy", "--data", "/nowhere"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "/nowhere: no such folder" in capsys.readouterr().err
+
+
+def test_measures_all_that_is_there(tmp_path: Path) -> None:
     torch.manual_seed(0)
     small = {"vit_width": 32, "vit_heads": 2, "vit_depth": 2, "dec_width": 32, "dec_heads": 2, "dec_depth": 1}
     model = D4RT(replace(CONFIG, **small)).eval()
-    assert set(measure(model, None, clips=1, windows=1)) == {"procedural"}
-    assert set(measure(model, tmp_path, clips=1, windows=1)) == {"procedural"}
-    assert "no sequence in the layout" in capsys.readouterr().err
+    assert set(measure(model, [], clips=1, windows=1)) == {"procedural"}
     disk.seven_scenes(tmp_path / "kitchen")
     disk.seven_scenes(tmp_path / "scaled", per_metre=5000)
-    results = measure(model, tmp_path, clips=1, windows=1)
+    refusals: list[str] = []
+    results = measure(model, open_sequences(tmp_path, refusals.append), clips=1, windows=1)
     assert set(results) == {"procedural", "kitchen"}
     assert set(KEYS) <= set(results["kitchen"]) and set(KEYS) <= set(results["procedural"])
-    assert "scaled: refused" in capsys.readouterr().err
+    assert "scaled: refused" in refusals[0]
 
 
 def test_json_line_has_every_key_of_every_sequence() -> None:

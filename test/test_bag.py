@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from bag_samples import (
@@ -28,6 +29,8 @@ from d4rt_ros.bag.recording import Recording
 from d4rt_ros.bag.run import storage_for
 from d4rt_ros.bag.sources import BagFrames
 from d4rt_ros.bag.topics import choose_topics
+from d4rt_ros.bag.video import VideoFrames
+from d4rt_ros.camera import Camera
 from d4rt_ros.outputs import TOPICS
 from d4rt_ros.stream import Window, WindowResult
 
@@ -80,6 +83,34 @@ def test_camera_info_depth_and_transforms_recorded_after_an_image_belong_to_it(t
         np.testing.assert_array_equal(frame.depth, np.full(SIZE, 1.0 + number, np.float32))
         assert frame.odometry is not None
         assert frame.odometry[0, 3] == pytest.approx(number)
+
+
+def test_depth_or_a_calibration_that_does_not_fit_takes_no_image_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(message: object) -> np.ndarray:
+        raise ValueError("depth encoding '8UC1' is not supported")
+
+    bag = make_bag(tmp_path / "bag", frames=4, extra=("camera_info", "depth"), size=(48, 64))
+    monkeypatch.setattr("d4rt_ros.conversions.depth_array", unreadable)
+    arrivals, source = frames_of(bag, with_depth=True)
+    assert len(arrivals) == 4
+    assert source.unreadable == []
+    assert all(arrival.frame.depth is None and arrival.frame.camera is None for arrival in arrivals)
+    told = capsys.readouterr().err
+    assert told.count("/camera/depth/image_rect: depth encoding '8UC1' is not supported") == 1
+    assert told.count("camera_info is for 32x24 pixels, the image has 64x48") == 1
+
+
+def test_a_calibration_counts_from_its_own_stamp_on(tmp_path: Path) -> None:
+    with Recording(make_bag(tmp_path / "bag", frames=1)) as recording:
+        source = BagFrames(recording, choose_topics(recording.types()), BagMessages())
+    early, late = (Camera(SIZE, np.diag([f, f, 1.0])) for f in (30.0, 40.0))
+    assert source._camera(5) is None
+    for stamp, camera in ((10, early), (20, Camera(SIZE, np.diag([30.0, 30.0, 1.0]))), (30, late)):
+        source._calibrate(stamp, camera)
+    assert [source._camera(stamp) for stamp in (5, 10, 29)] == [early] * 3
+    assert source._camera(30) is source._camera(99) is late
 
 
 def test_topics_are_found_or_asked_for(tmp_path: Path) -> None:
@@ -156,6 +187,26 @@ def test_a_bag_too_short_for_a_window_says_so_and_leaves_nothing(tmp_path: Path)
     with pytest.raises(ValueError, match="3 usable frames do not fill a window of 4"):
         run_stub(bag, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bag"]
+
+
+def test_why_no_window_was_filled_is_said(tmp_path: Path) -> None:
+    bag = make_bag(tmp_path / "bag", stamps=[START + n * 2_000_000_000 for n in range(10)])
+    with pytest.raises(
+        ValueError, match="10 usable .* started over 9 times, .* no frame for 2.000 s .* raise it"
+    ):
+        run_stub(bag, tmp_path / "out")
+
+
+def test_a_folder_of_two_cameras_is_no_video(tmp_path: Path) -> None:
+    for name in ("frame-2.color.png", "frame-10.color.png", "frame-10.depth.png"):
+        cv2.imwrite(str(tmp_path / name), picture(0))
+    with pytest.raises(ValueError, match=r"frame-10.color.png and frame-10.depth.png have one number"):
+        VideoFrames(tmp_path)
+    (tmp_path / "frame-10.depth.png").unlink()
+    assert [image.name for image in VideoFrames(tmp_path).images] == [
+        "frame-2.color.png",
+        "frame-10.color.png",
+    ]
 
 
 class Notes(StubPipeline):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,12 +27,14 @@ from clips_on_disk import (
     write_movi,
     write_rgbd,
 )
+from PIL import Image
 from plane_clips import FOCAL, plane_clip, plane_clips
 
 from d4rt_ros.model import ModelConfig, Queries
 from d4rt_ros.training.augment import CroppedClips
 from d4rt_ros.training.datasets import open_source
 from d4rt_ros.training.datasets.lifted import surface_normals
+from d4rt_ros.training.datasets.rgbd import RgbdSequence
 from d4rt_ros.training.datasets.sequences import BrokenSequence, FolderSource
 from d4rt_ros.training.recipe import SourceSettings
 from d4rt_ros.training.sampling import SamplingSettings, sample_queries
@@ -148,6 +151,56 @@ def test_frames_that_lost_tracking_are_left_out(tmp_path: Path) -> None:
     source = opened("rgbd", tmp_path)
     (sequence,) = source._sequences.values()
     assert sequence.length == T - 1 and sequence.lost == 1
+
+
+def test_segments_with_a_palette_are_numbers_as_kubric_writes_them(tmp_path: Path) -> None:
+    write_movi(tmp_path / "plain")
+    expected = opened("movi", tmp_path, max_stride=1).make([3])
+    for path in (tmp_path / "plain").glob("segmentation_*.png"):
+        with Image.open(path) as image:
+            coloured = Image.fromarray(np.array(image))
+        coloured.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
+        coloured.save(path)
+    found = opened("movi", tmp_path, max_stride=1).make([3])
+    assert torch.equal(found.video, expected.video)
+    query = Queries.make(torch.linspace(0, 1, 9), 0.5, 0, 3, 3).apply(lambda x: x[None])
+    torch.testing.assert_close(found.answer(query).xyz, expected.answer(query).xyz, equal_nan=True)
+    cv2.imwrite(str(path), np.zeros((H, W, 3), np.uint8))
+    with pytest.raises(BrokenSequence, match="holds colours, not numbers of segments"):
+        opened("movi", tmp_path).make([1, 2, 3, 4])
+
+
+def test_what_is_too_far_to_be_written_is_not_known(tmp_path: Path) -> None:
+    WRITERS["pointodyssey"](tmp_path / "scene")
+    for path in (tmp_path / "scene" / "depths").iterdir():
+        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        depth[: H // 3] = 65535
+        cv2.imwrite(str(path), depth)
+    depth = opened("pointodyssey", tmp_path).make([1]).depth
+    assert bool(depth[:, :, : 24 // 3 - 1].isnan().all())
+    assert float(depth.nan_to_num(0.0).max()) < 100
+
+
+def test_scans_of_which_every_nth_frame_was_exported_are_read(tmp_path: Path) -> None:
+    write_rgbd(tmp_path / "scene")
+    for folder in ("color", "depth", "pose"):
+        for path in sorted((tmp_path / "scene" / folder).iterdir(), key=lambda p: -int(p.stem)):
+            path.rename(path.with_stem(str(20 * int(path.stem))))
+    assert opened("rgbd", tmp_path).make([1]).video.shape[0] == 1
+
+
+def test_files_that_are_wrong_in_an_unexpected_way_refuse_one_sequence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("good", "odd"):
+        write_rgbd(tmp_path / name)
+    real = RgbdSequence.clip
+    monkeypatch.setattr(
+        RgbdSequence, "clip", lambda self, *a: [][1] if self._path.name == "odd" else real(self, *a)
+    )
+    source = opened("rgbd", tmp_path)
+    assert list(source.refused) == ["odd"]
+    assert source.refused["odd"].startswith("IndexError")
 
 
 def test_sequences_of_one_name_are_told_apart(tmp_path: Path) -> None:

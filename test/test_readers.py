@@ -220,6 +220,45 @@ def test_broken_frames_are_skipped_with_a_count(tmp_path: Path) -> None:
     np.testing.assert_allclose(sequence.world_from_camera[2], disk.poses()[4])  # type: ignore[index]
 
 
+def test_names_without_leading_zeros_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    folder = disk.seven_scenes(tmp_path / "kitchen", count=12)
+    for path in folder.glob("frame-*"):
+        number, rest = path.name[len("frame-") :].split(".", 1)
+        path.rename(folder / f"frame-{int(number)}.{rest}")
+    first = next(folder.glob("frame-2.color.*"))
+    (folder / "frame-2.color.jpg").write_bytes(first.read_bytes())  # twice there, read once
+    (folder / "frame-4.pose.txt").write_text("")
+    (folder / "camera-intrinsics.txt").unlink()
+    sequence = _open(tmp_path)
+    assert len(sequence.images) == 11
+    assert (np.diff(sequence.stamps) > 0).all()
+    assert any("pose is unreadable" in note for note in sequence.notes)
+    assert any("of 640x480 assumed" in note for note in sequence.notes)
+    height, width = sequence.images[0].shape[:2]
+    assert sequence.intrinsics is not None
+    np.testing.assert_allclose(sequence.intrinsics[:2, 2], [320.5 * width / 640, 240.5 * height / 480])
+
+
+def test_stamps_with_a_point_or_a_mark_before_them_are_read(tmp_path: Path) -> None:
+    folder = disk.euroc(tmp_path / "room")
+    expected = _open(tmp_path)
+    truth = next(folder.rglob("state_groundtruth_estimate0/data.csv"))
+    lines = truth.read_text().splitlines()
+    rows = [line if line.startswith("#") else line.replace(",", ".0,", 1) for line in lines]
+    truth.write_text("\n".join((rows[0], *reversed(rows[1:]))))
+    images = next(folder.rglob("cam0/data.csv"))
+    images.write_text("\ufeff" + images.read_text(), "utf-8")
+    found = _open(tmp_path)
+    assert np.array_equal(found.stamps, expected.stamps)
+    assert found.world_from_camera is not None
+    assert expected.world_from_camera is not None
+    np.testing.assert_allclose(found.world_from_camera, expected.world_from_camera)
+    truth.write_text("\n".join((rows[0], "inf" + rows[1][rows[1].index(",") :], *rows[2:])))
+    refusals: list[str] = []
+    with pytest.raises(DataError, match="a stamp is no number of nanoseconds"):
+        open_sequences(tmp_path, refusals.append)
+
+
 def test_mostly_broken_sequences_are_refused_by_name(tmp_path: Path) -> None:
     folder = disk.seven_scenes(tmp_path / "kitchen")
     for i in range(4):

@@ -18,6 +18,7 @@ from d4rt_ros.bag.writing import FILE_STORAGES, write_bag
 from d4rt_ros.camera import NEAR, Camera, differ
 from d4rt_ros.outputs import LATCHED, TOPICS, Outputs, parts_for
 from d4rt_ros.stream import DeviceOutOfMemory, FrameWindow, StreamSettings, Window, WindowResult
+from d4rt_ros.stream.window import GAP
 
 EXIT_DONE = 0
 EXIT_DAMAGED_INPUT = 3
@@ -97,7 +98,7 @@ def run(job: Job, source: Source, make_pipeline: Callable[[], ResumablePipeline]
         journal.remove()
         raise ValueError(
             f"{windows.counters.used} usable frames do not fill a window of {job.settings.window_length} "
-            f"({_frames(source, windows)})"
+            f"({_frames(source, windows)}){_breaks(windows)}"
         )
     (journal.folder / "finished").touch()
     latched = [topic_name(topic) for topic in LATCHED]
@@ -172,6 +173,18 @@ def _messages(job: Job, arrival: Arrival, result: WindowResult) -> list[OutMessa
         )
         for topic, message in built
     ]
+
+
+def _breaks(windows: FrameWindow) -> str:
+    """That the stream broke, and why; empty where it did not."""
+    why, cure = windows.restarts, ""
+    if GAP in why:
+        cure = "; for frames as rare as that raise it with --set window.max_gap=SECONDS"
+    return (
+        f"; the stream started over {windows.counters.restarts} times, last because: {why}{cure}"
+        if why
+        else ""
+    )
 
 
 def _frames(source: Source, windows: FrameWindow) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from d4rt_ros import conversions
 from d4rt_ros.bag.compressed_depth import decode_compressed_depth
@@ -93,8 +95,9 @@ class BagFrames:
         self.total = recording.count(topics.image)
         self.unreadable: list[str] = []
         self.transforms = TransformBuffer()
-        self.camera: Camera | None = None
+        self.cameras: deque[tuple[int, Camera | None]] = deque(maxlen=64)  # by the stamp that they begin at
         self.depths: deque[tuple[int, Any]] = deque(maxlen=64)
+        self.told: set[str] = set()
 
     @property
     def damage(self) -> str:
@@ -123,13 +126,26 @@ class BagFrames:
             for transform in message.transforms:
                 self.transforms.add(*conversions.transform_edge(transform), static=raw.topic == "/tf_static")
         elif kind == CAMERA_INFO:
-            self._calibrate(conversions.camera(message, self.rectified))
+            self._calibrate(
+                conversions.stamp_ns(message.header.stamp), conversions.camera(message, self.rectified)
+            )
         else:
             self.depths.append((conversions.stamp_ns(message.header.stamp), message))
 
-    def _calibrate(self, camera: Camera | None) -> None:
-        if differ(self.camera, camera, SAME):  # another one must make its undistortion maps, which is slow
-            self.camera = camera
+    def _calibrate(self, stamp: int, camera: Camera | None) -> None:
+        # Another one must make its undistortion maps, which is slow.
+        if not self.cameras or differ(self.cameras[-1][1], camera, SAME):
+            self.cameras.append((stamp, camera))
+
+    def _camera(self, stamp: int) -> Camera | None:
+        """The calibration at a stamp; before the first one that one, which was only recorded later."""
+        began = [camera for begin, camera in self.cameras if begin <= stamp]
+        return began[-1] if began else self.cameras[0][1] if self.cameras else None
+
+    def _tell(self, sentence: str) -> None:
+        if sentence not in self.told:
+            self.told.add(sentence)
+            tqdm.write(f"warning: {sentence}", file=sys.stderr)
 
     def _arrive(self, log_time: int, message: Any) -> Iterator[Arrival]:
         stamp, frame_id = conversions.stamp_ns(message.header.stamp), message.header.frame_id
@@ -142,11 +158,14 @@ class BagFrames:
                 if compressed
                 else conversions.image_array(message)
             )
-            depth = self._depth(stamp)
         except ValueError as error:
             self.unreadable.append(f"{self.topics.image} at {log_time / 1e9:.3f} s: {error}")
             return
-        camera = self.camera
+        camera, depth = self._camera(stamp), None
+        try:
+            depth = self._depth(stamp)
+        except ValueError as error:  # the frame goes on without, as it does in the node
+            self._tell(f"{self.topics.depth}: {error}; frames go on without such depth")
         if depth is not None and depth.shape != image.shape[:2]:
             depth = cv2.resize(depth, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         if camera is not None:
@@ -154,9 +173,8 @@ class BagFrames:
                 image = camera.undistort(image)
                 depth = None if depth is None else camera.undistort(depth, nearest=True)
             except ValueError as error:
-                raise ValueError(
-                    f"{self.topics.camera_info}: {error}; --camera-info names another, or none"
-                ) from error
+                self._tell(f"{self.topics.camera_info}: {error}; such images go on without calibration")
+                camera = None
         frame = Frame(
             stamp,
             image,

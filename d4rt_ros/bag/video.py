@@ -45,6 +45,7 @@ class VideoFrames:
             )
             if not self.images:
                 raise ValueError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+            _refuse_twins(self.images)
             self.total, own = len(self.images), 30.0
         else:
             capture = cv2.VideoCapture(str(path))
@@ -92,3 +93,16 @@ class VideoFrames:
 def _order(name: str) -> list[str | int]:
     """Key that puts frame2 before frame10; words and numbers take turns in it."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _refuse_twins(images: list[Path]) -> None:
+    """Raise ValueError where several images have one number, as colour and depth of a frame."""
+    seen: dict[tuple[str, ...], Path] = {}
+    for image in images:
+        numbers = tuple(re.findall(r"\d+", image.name))
+        twin = seen.setdefault(numbers, image)
+        if numbers and twin is not image:
+            raise ValueError(
+                f"{twin.name} and {image.name} have one number; put the images of one camera in a folder of "
+                "their own"
+            )

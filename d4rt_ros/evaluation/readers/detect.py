@@ -52,12 +52,13 @@ def open_sequences(folder: str | Path, refuse: Callable[[str], None] = _log.warn
             sequence = layout.read(path)
             check_depth(sequence)
             opened.append(sequence)
-        except (DataError, OSError) as error:
-            refusals.append(str(error))
-            refuse(str(error))
+        except Exception as error:  # files of others can be wrong in any way, and the rest is to be measured
+            known = isinstance(error, (DataError, OSError))
+            refusals.append(str(error) if known else f"{path}: {type(error).__name__}: {error}")
+            refuse(refusals[-1])
     if not opened:
-        known = "7-Scenes, TUM RGB-D, EuRoC, KITTI or TAPVid-3D"
-        raise DataError("; ".join(refusals) if refusals else f"{root}: no sequence in the layout of {known}")
+        layouts = "7-Scenes, TUM RGB-D, EuRoC, KITTI or TAPVid-3D"
+        raise DataError("; ".join(refusals) or f"{root}: no sequence in the layout of {layouts}")
     return _with_different_names(opened)
 
 

@@ -5,6 +5,7 @@ Images are undistorted (radial-tangential or equidistant, as sensor.yaml says) a
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,9 @@ def _camera(path: Path) -> tuple[Camera, np.ndarray]:
 def _images(folder: Path) -> tuple[np.ndarray, list[Path]]:
     """Stamps [N] in ns and files of data.csv, rising."""
     try:
-        lines = [line.split(",") for line in (folder / "data.csv").read_text().splitlines()]
-        rows = sorted((int(w[0]), w[1].strip()) for w in lines if len(w) > 1 and not w[0].startswith("#"))
-    except (OSError, ValueError) as error:
+        lines = [line.split(",") for line in (folder / "data.csv").read_text("utf-8-sig").splitlines()]
+        rows = sorted((_stamp(w[0]), w[1].strip()) for w in lines if len(w) > 1 and not w[0].startswith("#"))
+    except (OSError, ValueError, ArithmeticError) as error:
         raise DataError(f"{folder / 'data.csv'}: {error}") from None
     return np.array([stamp for stamp, _ in rows], np.int64), [folder / "data" / file for _, file in rows]
 
@@ -102,12 +103,21 @@ def _ground_truth(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Stamps [N], ns, and world_from_body [N, 4, 4] of rows (stamp, x y z, qw qx qy qz); NaN if broken."""
     table = read_numbers(path, 8)
     # float64 holds 1.4e18 ns to 256 ns only; integers are read apart.
-    lines = (line.split(",")[0] for line in path.read_text().splitlines())
-    stamps = np.array([int(word) for word in lines if word.strip() and not word.startswith("#")], np.int64)
+    words = [line.split(",")[0] for line in path.read_text("utf-8-sig").splitlines()]
+    try:
+        stamps = np.array([_stamp(word) for word in words if word.strip() and word[0] != "#"], np.int64)
+    except (ValueError, ArithmeticError) as error:
+        raise DataError(f"{path}: a stamp is no number of nanoseconds: {error!r}") from None
     poses = np.full((len(table), 4, 4), np.nan)
     good = np.isfinite(table[:, 1:8]).all(1) & (np.abs(np.linalg.norm(table[:, 4:8], axis=1) - 1) < 0.05)
     poses[good] = np.eye(4)
     if good.any():
         poses[good, :3, :3] = Rotation.from_quat(table[good][:, [5, 6, 7, 4]]).as_matrix()
     poses[good, :3, 3] = table[good, 1:4]
-    return stamps, poses
+    order = np.argsort(stamps, kind="stable")
+    return stamps[order], poses[order]
+
+
+def _stamp(word: str) -> int:
+    """Nanoseconds, exactly, also where they were written with a point."""
+    return int(Decimal(word))

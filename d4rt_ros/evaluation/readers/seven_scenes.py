@@ -13,6 +13,7 @@ import numpy as np
 
 from d4rt_ros.evaluation.readers.files import (
     Skipped,
+    image_size,
     is_pose,
     missing_numbers,
     opencv_matrix,
@@ -35,7 +36,8 @@ def matches(path: Path) -> bool:
 
 def read(path: Path) -> Sequence:
     """Read one folder. Raises DataError if at least half of its frames are broken."""
-    colors = sorted(p for p in path.glob("frame-*.color.*") if _COLOR.match(p.name))
+    by_number = {_number(p): p for p in sorted(path.glob("frame-*.color.*")) if _COLOR.match(p.name)}
+    colors = [by_number[number] for number in sorted(by_number)]  # one image each, 2 before 10
     skipped = Skipped(path.name, len(colors))
     kept, depths, poses, numbers = [], [], [], []
     for color in colors:
@@ -44,16 +46,20 @@ def read(path: Path) -> Sequence:
         if not depth.is_file() or not pose_file.is_file():
             skipped.add("no depth" if not depth.is_file() else "no pose", stem)
             continue
-        pose = read_numbers(pose_file)
+        try:
+            pose = read_numbers(pose_file)
+        except DataError:
+            skipped.add("pose is unreadable", stem)
+            continue
         if pose.shape != (4, 4) or not is_pose(pose):
             skipped.add("pose is no rigid motion or holds NaN", stem)
             continue
         kept.append(color)
         depths.append(depth)
         poses.append(pose)
-        numbers.append(int(stem[len("frame-") :]))
+        numbers.append(_number(color))
     notes = list(skipped.notes())
-    gaps = missing_numbers([int(_COLOR.match(p.name).group(1)) for p in colors])  # type: ignore[union-attr]
+    gaps = missing_numbers(sorted(by_number))
     if gaps:
         notes.append(f"{gaps} frame numbers are missing")
     notes.append(f"stamps made of frame numbers at {_RATE_HZ} Hz")
@@ -62,7 +68,7 @@ def read(path: Path) -> Sequence:
         layout=LAYOUT,
         images=Frames(kept, read_rgb),
         stamps=np.array([number * 1_000_000_000 // _RATE_HZ for number in numbers], np.int64),
-        intrinsics=_intrinsics(path, notes),
+        intrinsics=_intrinsics(path, image_size(kept[0]), notes),
         depth=Frames(depths, lambda p: read_depth(p, _MILLIMETRES)),
         world_from_camera=np.stack(poses),
         static=True,
@@ -70,7 +76,13 @@ def read(path: Path) -> Sequence:
     )
 
 
-def _intrinsics(path: Path, notes: list[str]) -> np.ndarray:
+def _number(image: Path) -> int:
+    found = _COLOR.match(image.name)
+    assert found is not None  # who asks has looked
+    return int(found.group(1))
+
+
+def _intrinsics(path: Path, size: tuple[int, int], notes: list[str]) -> np.ndarray:
     for folder in (path, path.parent):
         file = folder / "camera-intrinsics.txt"
         if file.is_file():
@@ -78,5 +90,7 @@ def _intrinsics(path: Path, notes: list[str]) -> np.ndarray:
             if k.shape != (3, 3) or k[0, 0] <= 0 or k[1, 1] <= 0:
                 raise DataError(f"{file}: not a camera matrix")
             return opencv_matrix(k[0, 0], k[1, 1], k[0, 2], k[1, 2])
-    notes.append("no camera-intrinsics.txt: 585, 585, 320, 240 assumed")
-    return opencv_matrix(585, 585, 320, 240)
+    height, width = size
+    across, down = width / 640, height / 480
+    notes.append(f"no camera-intrinsics.txt: 585, 585, 320, 240 of 640x480 assumed, for {width}x{height}")
+    return opencv_matrix(585 * across, 585 * down, 320.5 * across - 0.5, 240.5 * down - 0.5)

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from d4rt_ros.training.datasets.lifted import RgbdClip
@@ -89,8 +90,7 @@ class MoviSequence:
         y = ((np.arange(height) + 0.5) / height - 0.5) / fy
         stretch = np.sqrt(1 + x**2 + y[:, None] ** 2)  # distance over z
         depths = [self._distance(i) / stretch for i in frames]
-        labels = [read_image(self._path / f"segmentation_{i:05d}.png", cv2.IMREAD_UNCHANGED) for i in frames]
-        segments = stack_nearest([label.astype(np.int64) for label in labels], size)
+        segments = stack_nearest([self._labels(i) for i in frames], size)
         if int(segments.max()) >= self._objects.shape[1]:
             raise BrokenSequence(f"segment {int(segments.max())} has no instance in metadata.json")
         return RgbdClip(
@@ -102,6 +102,18 @@ class MoviSequence:
             segments=segments,
             world_from_object=torch.from_numpy(self._objects[list(frames)]),
         )
+
+    def _labels(self, frame: int) -> np.ndarray:
+        """[H, W] int64. Kubric writes them with a palette, of which OpenCV would make colours."""
+        path = self._path / f"segmentation_{frame:05d}.png"
+        try:
+            with Image.open(path) as image:
+                labels = np.array(image)
+        except OSError as error:
+            raise BrokenSequence(f"{path.name} is unreadable: {error}") from error
+        if labels.ndim != 2:
+            raise BrokenSequence(f"{path.name} holds colours, not numbers of segments")
+        return labels.astype(np.int64)
 
     def _distance(self, frame: int) -> np.ndarray:
         raw = read_image(self._path / f"depth_{frame:05d}.tiff", cv2.IMREAD_UNCHANGED)

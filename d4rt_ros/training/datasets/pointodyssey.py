@@ -82,10 +82,15 @@ class PointOdysseySequence:
         height, width = images[0].shape[:2]
         return TrackClip(
             video=stack_video(images, size),
-            depth=check_depth(stack_nearest([d.astype(np.float32) / 65.535 for d in depths], size)),
+            depth=check_depth(stack_nearest([_metres(d) for d in depths], size)),
             camera=camera_of(self._k[chosen], width, height),
             world_from_camera=torch.from_numpy(self._poses[chosen]),
             aspect_ratio=width / height,
             tracks=torch.from_numpy(tracks[:, useful]),
             seen=torch.from_numpy(seen[:, useful]),
         )
+
+
+def _metres(depth: np.ndarray) -> np.ndarray:
+    """Depth [H, W] of 1,000 m in 16 bits; NaN for what is further, as the sky: it has the last number."""
+    return np.where(depth < np.iinfo(np.uint16).max, depth.astype(np.float32) / 65.535, np.nan)

@@ -39,7 +39,8 @@ class RgbdSequence:
         """Read poses and intrinsics. Raises BrokenSequence."""
         self._path = path
         numbers = sorted(int(p.stem) for p in (path / "color").glob("*.jpg") if p.stem.isdigit())
-        if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        step = numbers[1] - numbers[0] if len(numbers) > 1 else 1  # exports may leave out frames evenly
+        if not numbers or numbers != list(range(numbers[0], numbers[-1] + 1, step)):
             raise BrokenSequence(f"colour frames are missing: {len(numbers)} found")
         poses = [_matrix(path / "pose" / f"{n}.txt") for n in numbers]
         kept = [i for i, pose in enumerate(poses) if np.isfinite(pose).all()]

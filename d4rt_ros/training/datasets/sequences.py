@@ -64,8 +64,8 @@ class FolderSource:
                 if sequence.length < frames:
                     raise BrokenSequence(f"{sequence.length} frames are fewer than the {frames} of a clip")
                 self._sequences[name] = sequence
-            except BrokenSequence as error:
-                self._refuse(name, str(error))
+            except Exception as error:  # files of others can be wrong in any way
+                self._refuse(name, _reason(error))
         if not self._sequences:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refused.items())
             raise BrokenSequence(f"all {len(self.refused)} sequences under {root} are broken: {reasons}")
@@ -95,9 +95,13 @@ class FolderSource:
             first = int(random.integers(0, sequence.length - stride * (self._frames - 1)))
             try:
                 return sequence.clip([first + stride * i for i in range(self._frames)], self._size)
-            except BrokenSequence as error:
-                self._refuse(name, str(error))
+            except Exception as error:
+                self._refuse(name, _reason(error))
         raise BrokenSequence(f"all sequences are broken: {self.refused}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, BrokenSequence) else f"{type(error).__name__}: {error}"
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
