@@ -11,7 +11,9 @@ from rclpy.time import Time
 
 from d4rt_ros import conversions
 
-UNASKED = 5.0  # seconds after which nobody wants a transform any more, such as that of another camera
+# Seconds, and look-ups of others, after which nobody wants a transform any more, such as that of another
+# camera. Time alone does not say so: slow windows ask rarely.
+UNASKED, OTHERS = 5.0, 20
 
 
 class Transforms:
@@ -21,8 +23,10 @@ class Transforms:
         """Start listening."""
         self._buffer = tf2_ros.Buffer()  # given a node, it would leave a service behind on it
         self._listener = tf2_ros.TransformListener(self._buffer, node)
-        # By (target, source): since when look-ups fail, when the last one did, and why in tf2's words.
-        self._failing: dict[tuple[str, str], tuple[float, float, str]] = {}
+        self._asked = 0
+        # By (target, source): since when look-ups fail, when and as which of all the last one did, and why
+        # in tf2's words.
+        self._failing: dict[tuple[str, str], tuple[float, float, int, str]] = {}
 
     def lookup(self, target: str, source: str, stamp: int) -> np.ndarray | None:
         """Pose of ``source`` in ``target``.
@@ -36,13 +40,14 @@ class Transforms:
             [4, 4] float64 target_from_source at the stamp, or None where /tf does not say (see ``problem``).
         """
         edge = target, source
+        self._asked += 1
         try:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp))
             matrix = conversions.transform_edge(found)[3]
         except (tf2_ros.TransformException, ValueError) as error:
             now = time.monotonic()
             since = self._failing[edge][0] if edge in self._failing else now
-            self._failing[edge] = since, now, str(error)
+            self._failing[edge] = since, now, self._asked, str(error)
             return None
         self._failing.pop(edge, None)
         return matrix
@@ -50,8 +55,11 @@ class Transforms:
     def problem(self, patience: float) -> str:
         """Why a transform has not been found for so many seconds; empty if all are."""
         now = time.monotonic()
-        for since, last, text in list(self._failing.values()):
-            if now - since >= patience and now - last < patience + UNASKED:
+        for edge, (_, last, number, _) in list(self._failing.items()):
+            if now - last > UNASKED and self._asked - number > OTHERS:
+                self._failing.pop(edge, None)
+        for since, _, _, text in list(self._failing.values()):
+            if now - since >= patience:
                 return text
         return ""
 
