@@ -168,7 +168,8 @@ def allowed(parameter, value):
         ParameterType.PARAMETER_BOOL: "bool",
         ParameterType.PARAMETER_STRING: "str",
     }.get(value.type, "")
-    if good != parameter.kind or parameter.name == "frames.world" and not value.string_value:
+    named = parameter.name in ("frames.world", "frames.odom")
+    if good != parameter.kind or named and not value.string_value:
         return False
     return parameter.kind == "bool" or parameter.name in FREE_TEXT
 

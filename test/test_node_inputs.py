@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from node_rig import FRAMES, TYPES, Rig, stamp, wait
-from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rcl_interfaces.srv import DescribeParameters, SetParameters, SetParametersAtomically
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -267,6 +267,31 @@ def test_parameters_are_refused_over_the_wire_with_field_value_and_range():
             DescribeParameters, "describe_parameters", names=["points.min_confidence"]
         ).descriptors[0]
         assert shown.description and shown.floating_point_range[0].to_value == 1.0
+    finally:
+        rig.close()
+
+
+def test_frames_are_checked_together_at_start_and_when_they_are_set():
+    with pytest.raises(ValueError, match="frames.odom is '/odom'; tf2 takes no name that begins"):
+        Rig(start=False, frames__odom="/odom")
+    rig = Rig(start=False, frames__base="base_link")
+
+    def change(**wanted):
+        parameters = [
+            Parameter(name.replace("__", "."), value=value).to_parameter_msg()
+            for name, value in wanted.items()
+        ]
+        return rig.call(SetParametersAtomically, "set_parameters_atomically", parameters=parameters).result
+
+    try:
+        result = change(frames__world="odom", tf__mode="map_to_odom")
+        assert result.reason == "tf.mode is 'map_to_odom', but frames.world and frames.odom both are 'odom'"
+        assert rig.d4rt.get_parameter("tf.mode").value == "none" and not result.successful
+        assert change(frames__world="odom", tf__mode="odom_to_base").successful
+        assert not change(tf__mode="map_to_odom").successful
+        assert change(frames__world="map", tf__mode="map_to_odom").successful
+        assert "frames.base is 'map', which frames.world is, too" in change(frames__base="map").reason
+        assert change(frames__base="map", frames__world="earth").successful
     finally:
         rig.close()
 
