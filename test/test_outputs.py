@@ -81,6 +81,12 @@ def test_what_is_far_from_the_camera_is_moved_by_its_turns() -> None:
     told = np.reshape(odometry.pose.covariance, (6, 6))
     np.testing.assert_allclose(np.diag(told), [0, 0, 4e-4, 0, 1e-4, 0], atol=1e-12)
     assert told[2, 4] == pytest.approx(-2e-4)  # up goes with a turn down by the same sign
+    # A camera that is turned: its axis, on which the base is, shows along y of the world, x lies across.
+    poses[:, :3, :3] = Rotation.from_euler("x", -90, degrees=True).as_matrix()
+    found = result(poses=poses, covariance=covariance[:, [0, 1, 2, 4, 3, 5]][:, :, [0, 1, 2, 4, 3, 5]])
+    (odometry,) = (m for _, m in outputs.build(found, ["odometry"], moved(0.0, 0.0, 2.0)))
+    told = np.reshape(odometry.pose.covariance, (6, 6))
+    np.testing.assert_allclose(np.diag(told), [0, 0, 4e-4, 1e-4, 0, 0], atol=1e-12)
 
 
 def test_without_the_base_nothing_is_said_about_it() -> None:
