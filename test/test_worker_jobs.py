@@ -104,6 +104,19 @@ def test_a_cancelled_job_is_not_run() -> None:
         assert ran == []
 
 
+def test_cancelled_jobs_leave_their_places_to_others() -> None:
+    """Goals that are cancelled while a long one runs keep nobody out."""
+    with running() as b:
+        b.block()
+        scene = CountingScene()
+        for _ in range(200):
+            assert b.worker.submit_decode(scene, Points(torch.zeros(2), torch.zeros(2)), "action").cancel()
+        assert b.worker.queued["action"] == 1
+        kept = b.worker.submit(lambda: 7, "action")
+        b.pipeline.gate.set()
+        assert kept.result(5) == 7
+
+
 def test_stop_is_quick_and_leaves_no_future_open() -> None:
     """Waiting jobs are refused, the step under way ends, new jobs are refused; a start works again."""
     with running() as b:

@@ -58,7 +58,7 @@ class WorkerCounters:
     decodes_merged: int = 0  # requests that shared a decode with another one
 
 
-@dataclass
+@dataclass(eq=False)  # each is itself only; queries could not be compared
 class _Job:
     work: Callable[[], Any] | DecodeJob
     future: Future[Any]
@@ -197,6 +197,8 @@ class Worker:
             if self._stopping:
                 raise WorkerStopped("the node is stopping; ask again when it is active")
             queue = self._queues[priority]
+            for job in [job for job in queue if job.future.cancelled()]:
+                queue.remove(job)  # nobody waits for it, and it holds a place and a window
             if len(queue) >= self._limit:
                 self.counters.jobs_refused += 1
                 raise QueueFull(
