@@ -70,7 +70,9 @@ def start(context: LaunchContext) -> list[Action]:
         ),
         LogInfo(
             msg="RViz stands in the frame `world`, to which /tf leads with tf_mode:=world_to_camera only",
-            condition=IfCondition(LaunchConfiguration("rviz") if not value["tf_mode"] else "false"),
+            condition=IfCondition(
+                LaunchConfiguration("rviz") if value["tf_mode"] in ("", "none") else "false"
+            ),
         ),
         Node(
             package="rviz2",

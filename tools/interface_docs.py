@@ -99,11 +99,10 @@ Sensor-data quality of service (best effort, depth 10); that of the image is wha
 Large images and Fast DDS: its default shared memory holds no 640x480 colour image, which then goes through
 UDP in pieces, late, and with losses under load. Set `FASTDDS_DEFAULT_PROFILES_FILE` (on Humble and Jazzy
 `FASTRTPS_DEFAULT_PROFILES_FILE`) to `<share>/d4rt_ros/config/fastdds_shm.xml` for the camera driver and the
-node to give it enough. `/diagnostics`
-counts the images that were lost on the way; more than a tenth within 5 s are a warning, there and in the log,
-as are several publishers that send images in turn. On Humble, and with Cyclone DDS anywhere, messages carry
-no numbers: counted is what the middleware reports, which is not what overruns the node's queue of ten, and
-cameras that take turns are told apart by their frame ids only.
+node to give it enough. `/diagnostics` counts the images that were lost on the way; more than a tenth within 5
+s are a warning, there and in the log, as are several publishers that send images in turn. On Humble, and with
+Cyclone DDS anywhere, messages carry no numbers: counted is what the middleware reports, which is not what
+overruns the node's queue of ten, and cameras that take turns are told apart by their frame ids only.
 
 ## Topics out
 
