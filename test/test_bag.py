@@ -191,9 +191,7 @@ def test_a_bag_too_short_for_a_window_says_so_and_leaves_nothing(tmp_path: Path)
 
 def test_why_no_window_was_filled_is_said(tmp_path: Path) -> None:
     bag = make_bag(tmp_path / "bag", stamps=[START + n * 2_000_000_000 for n in range(10)])
-    with pytest.raises(
-        ValueError, match="started over 9 times, .* no frame for 2.000 s .* raise it"
-    ):
+    with pytest.raises(ValueError, match="started over 9 times, .* no frame for 2.000 s .* raise it"):
         run_stub(bag, tmp_path / "out")
 
 

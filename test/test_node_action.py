@@ -5,6 +5,8 @@ import pytest
 from action_msgs.msg import GoalStatus
 from node_rig import FRAMES, Rig, RoomModel, stamp, time_of, wait
 from rclpy.action import ActionClient
+from rclpy.action.server import ServerGoalHandle
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from room import SIZE, Room
 
 from d4rt_ros import conversions
@@ -120,6 +122,23 @@ def test_a_goal_that_is_cancelled_before_it_starts_ends_as_well(rig, client, mon
     assert not first.ended.done(), "who waits does not wait for those before"
     first.handle.cancel_goal_async()
     assert {first.result().status, second.result().status} == {GoalStatus.STATUS_CANCELED}
+
+
+def test_a_goal_that_is_cancelled_just_as_it_begins_ends_as_well(rig, client, monkeypatch):
+    real, raced = ServerGoalHandle.execute, []
+
+    def execute(handle, *callback):
+        if not raced:  # rclpy has looked for a cancel before this one came
+            raced.append(handle)
+            assert wait(lambda: handle.is_cancel_requested)
+            handle._update_state(_rclpy.GoalEvent.EXECUTE)
+        real(handle, *callback)
+
+    monkeypatch.setattr(ServerGoalHandle, "execute", execute)
+    track = Track(client, stride=1)
+    track.handle.cancel_goal_async()
+    assert track.result().status == GoalStatus.STATUS_CANCELED
+    assert raced
 
 
 def test_more_goals_than_are_allowed_are_rejected(rig, client, monkeypatch):

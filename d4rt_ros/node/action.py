@@ -41,6 +41,7 @@ class TrackAllAction:
             "~/track_all",
             self._execute,
             goal_callback=self._accept,
+            handle_accepted_callback=_begin,
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
             callback_group=ReentrantCallbackGroup(),
             goal_service_qos_profile=REQUESTS,
@@ -132,6 +133,16 @@ class TrackAllAction:
             handle.canceled()
         else:
             handle.succeed()
+
+
+def _begin(handle: Any) -> None:
+    """Have a goal executed. Where a cancel comes just as it begins, rclpy would give it up, without an end."""
+    try:
+        handle.execute()
+    except Exception:
+        if not handle.is_cancel_requested:
+            raise
+        handle.execute()  # sees the cancel now, and leaves the state alone
 
 
 def _result_of(future: Future[Any], handle: Any) -> Any:
