@@ -136,7 +136,7 @@ class TrackAllAction:
 
 
 def _begin(handle: Any) -> None:
-    """Have a goal executed. Where a cancel comes just as it begins, rclpy would give it up, without an end."""
+    """Have a goal executed. Where a cancel comes just as it begins, rclpy would leave it without an end."""
     try:
         handle.execute()
     except Exception:
