@@ -159,6 +159,7 @@ def test_images_that_are_lost_on_the_way_are_told_with_what_to_do(monkeypatch):
         assert told and 20 < int(told[1]) <= inputs.counters.lost
         assert int(told[1]) < int(told[2]) <= inputs.counters.images + inputs.counters.lost
         assert "FASTDDS_DEFAULT_PROFILES_FILE" in trouble(rig, "image")
+        assert "FASTRTPS_DEFAULT_PROFILES_FILE" in trouble(rig, "image")
         assert ends(rig, "image")
     finally:
         rig.close()

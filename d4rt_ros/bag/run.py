@@ -177,14 +177,11 @@ def _messages(job: Job, arrival: Arrival, result: WindowResult) -> list[OutMessa
 
 def _breaks(windows: FrameWindow) -> str:
     """That the stream broke, and why; empty where it did not."""
-    why, cure = windows.restarts, ""
-    if GAP in why:
-        cure = "; for frames as rare as that raise it with --set window.max_gap=SECONDS"
-    return (
-        f"; the stream started over {windows.counters.restarts} times, last because: {why}{cure}"
-        if why
-        else ""
-    )
+    why = windows.restarts
+    if not why:
+        return ""
+    cure = "; for frames as rare as that raise it with --set window.max_gap=SECONDS" if GAP in why else ""
+    return f"; the stream started over {windows.counters.restarts} times, last because: {why}{cure}"
 
 
 def _frames(source: Source, windows: FrameWindow) -> str:

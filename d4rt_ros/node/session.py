@@ -178,9 +178,9 @@ class Session:
         """Depth, then camera and points to messages; runs on the worker's thread."""
         stamp = result.stamps[-1]
         base_in_camera = odom = None
-        if "" in parts and self._base and self.transforms is not None:
+        if "" in parts:
             base_in_camera = self._mount(result.frame_id, stamp)
-            if self._tf_mode == "map_to_odom":
+            if self._tf_mode == "map_to_odom" and self.transforms is not None:
                 odom_from_base = self.transforms.lookup(self._odom, self._base, stamp)
                 odom = None if odom_from_base is None else (self._odom, odom_from_base)
         topics = [topic for topic in self._topics if TOPICS[topic][1] in parts]

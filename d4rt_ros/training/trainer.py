@@ -114,10 +114,9 @@ class Trainer:
         )
 
     def _counted(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the network says, float32, with uv as truth and answers count it, not as the network does."""
-        raw = {name: value.float() for name, value in raw.items()}
+        """What the network says, with uv as truth and answers count it, not as the network does."""
         config = self.recipe.model
-        return {**raw, "uv": from_network(raw["uv"], config.image_size, config.corner_pixels)}
+        return {**raw, "uv": from_network(raw["uv"].float(), config.image_size, config.corner_pixels)}
 
     def take_step(self, budget: float | None = None) -> dict[str, float]:
         """One optimiser step. Returns the mean loss and its terms, the gradient norm and the rate.
@@ -189,7 +188,7 @@ class Trainer:
                 with torch.no_grad(), self._autocast():
                     device, unit = self.device, video.to(self.device).float() / 255
                     raw = model(unit, aspect_ratio.to(device), queries.to(device))
-            return {name: value.cpu() for name, value in self._counted(raw).items()}
+            return {name: value.float().cpu() for name, value in self._counted(raw).items()}
 
         return validate(predict, clips)
 
