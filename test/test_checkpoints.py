@@ -127,6 +127,19 @@ def test_first_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
         load_model(tmp_path / "b.ckpt")
 
 
+@pytest.mark.parametrize(("kind", "value"), [(torch.float32, float("nan")), (torch.bfloat16, float("-inf"))])
+def test_weights_of_a_training_that_diverged_are_refused(
+    tmp_path: Path, kind: torch.dtype, value: float
+) -> None:
+    state = {name: tensor.to(kind) for name, tensor in small_model().state_dict().items()}
+    state["memory_proj.weight"][2, 3] = value
+    torch.save(state, tmp_path / "a.ckpt")
+    with pytest.raises(
+        CheckpointError, match="1 tensors do not fit; first: memory_proj.weight is not finite"
+    ):
+        load_model(tmp_path / "a.ckpt", config=SMALL)
+
+
 def test_saved_weights_load_as_a_file_and_as_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("d4rt_ros.model.checkpoints.PART_BYTES", 300_000)
     model = small_model()
