@@ -41,6 +41,16 @@ def test_dropped_windows_do_not_tear_the_world() -> None:
     assert np.allclose(result.poses, truth(result), atol=1e-3)
 
 
+def test_windows_that_share_no_frames_by_choice_are_not_the_device_s_fault() -> None:
+    """The note about the link names the parameter that leaves no frames to share."""
+    pipeline = make(window_stride=8)
+    pipeline.process(window(0))
+    result = pipeline.process(window(8))
+    assert result.join_residual is not None
+    (note,) = (note for note in result.notes if "link this one" in note)
+    assert "slower" not in note and "lower window.stride" in note
+
+
 def test_reset_forgets_everything() -> None:
     """Followed points, history, world."""
     pipeline = make()

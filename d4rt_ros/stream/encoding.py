@@ -28,19 +28,19 @@ if TYPE_CHECKING:
             ...
 
 
-def linked(window: Window, last: Window) -> tuple[Window, str]:
+def linked(window: Window, last: Window, stride: int) -> tuple[Window, str]:
     """A window with frames of the last one in it, so that it can be joined; and what is to be said of that.
 
-    Windows are dropped while the device is busy. Some frames of the last one in front of the newest ones keep
-    the world together.
+    Windows are dropped while the device is busy, or share no frames by their stride. Some frames of the last
+    one in front of the newest ones keep the world together.
     """
     if window.stamps[0] <= last.stamps[-1]:
         return window, ""
     count = max(1, len(window.frames) // 4)
-    note = (
-        f"the device is slower than the camera: {count} frames of the last window link this one to "
-        "it; raise window.stride or window.frame_step"
-    )
+    why, remedy = "the device is slower than the camera", "raise window.stride or window.frame_step"
+    if stride >= len(window.frames):
+        why, remedy = "windows share no frames, since window.stride is window.length", "lower window.stride"
+    note = f"{why}: {count} frames of the last window link this one to it; {remedy}"
     return replace(window, frames=last.frames[-count:] + window.frames[count:]), note
 
 

@@ -217,7 +217,7 @@ class Pipeline:
         if self._starts or last is None:
             window = replace(window, starts_segment=True)
         if not window.starts_segment and last is not None:
-            window, note = linked(window, last)
+            window, note = linked(window, last, self.settings.window_stride)
             report.note(note)
             return window
         self._starts = True  # until a window was encoded
