@@ -54,7 +54,8 @@ def test_tum(tmp_path: Path) -> None:
     _same_depth(sequence, 1.1e-4)
     _same_poses(sequence)
     assert sequence.intrinsics is not None
-    assert sequence.intrinsics[0, 2] == pytest.approx(320.1 + 0.5)
+    assert sequence.intrinsics[0, 2] == pytest.approx((320.1 + 0.5) / 10)  # images of 64x48, not 640x480
+    assert sequence.intrinsics[1, 1] == pytest.approx(539.2 / 10)
     assert sequence.stamps[0] == 1305031452791720000
     assert sequence.stamps[1] == 1305031452825053000
     assert sequence.static
@@ -64,9 +65,8 @@ def test_tum(tmp_path: Path) -> None:
 def test_tum_fr1_is_undistorted(tmp_path: Path) -> None:
     sequence = _open(disk.tum(tmp_path / "rgbd_dataset_freiburg1_xyz"))
     assert sequence.intrinsics is not None and sequence.depth is not None
-    assert sequence.intrinsics[1, 2] == pytest.approx(255.3 + 0.5)
+    assert sequence.intrinsics[1, 2] == pytest.approx((255.3 + 0.5) / 10)
     assert "undistorted" in " ".join(sequence.notes)
-    # These small images lie in the corner of fr1's, where its lens moves pixels most.
     assert np.abs(sequence.images[0].astype(int) - disk.images()[0]).max() > 20
     inside = np.isfinite(sequence.depth[0])
     assert 0.1 < inside.mean() < 1  # nothing is seen beyond the border
@@ -318,7 +318,7 @@ def test_many_sequences_get_different_names(tmp_path: Path) -> None:
     disk.seven_scenes(tmp_path / "chess" / "seq-01")
     disk.seven_scenes(tmp_path / "fire" / "seq-01")
     disk.tapvid3d(tmp_path / "adt" / "a.npz")
-    assert [s.name for s in open_sequences(tmp_path)] == ["a", "seq-01", "seq-01#2"]
+    assert [s.name for s in open_sequences(tmp_path)] == ["a", "chess/seq-01", "fire/seq-01"]
 
 
 def test_parts_of_different_length_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -45,13 +46,13 @@ def open_sequences(folder: str | Path, refuse: Callable[[str], None] = _log.warn
     root = Path(folder).resolve()
     if not root.exists():
         raise DataError(f"{folder}: no such folder")
-    opened: list[Sequence] = []
+    opened: list[tuple[Path, Sequence]] = []
     refusals: list[str] = []
     for path, layout in _places(root, _DEPTH):
         try:
             sequence = layout.read(path)
             check_depth(sequence)
-            opened.append(sequence)
+            opened.append((path, sequence))
         except Exception as error:  # files of others can be wrong in any way, and the rest is to be measured
             known = isinstance(error, (DataError, OSError))
             refusals.append(str(error) if known else f"{path}: {type(error).__name__}: {error}")
@@ -73,11 +74,13 @@ def _places(path: Path, depth: int) -> Iterator[tuple[Path, _Layout]]:
                 yield from _places(child, depth - 1)
 
 
-def _with_different_names(sequences: list[Sequence]) -> list[Sequence]:
-    seen: dict[str, int] = {}
+def _with_different_names(opened: list[tuple[Path, Sequence]]) -> list[Sequence]:
+    """Those of one name (7-Scenes calls all of its folders seq-01 and so on) take their parent's, too."""
+    names = Counter(sequence.name for _, sequence in opened)
+    seen: Counter[str] = Counter()
     out = []
-    for sequence in sequences:
-        seen[sequence.name] = seen.get(sequence.name, 0) + 1
-        number = seen[sequence.name]
-        out.append(sequence if number == 1 else replace(sequence, name=f"{sequence.name}#{number}"))
+    for path, sequence in opened:
+        name = sequence.name if names[sequence.name] == 1 else f"{path.parent.name}/{sequence.name}"
+        seen[name] += 1
+        out.append(replace(sequence, name=name if seen[name] == 1 else f"{name}#{seen[name]}"))
     return out

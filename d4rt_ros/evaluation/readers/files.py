@@ -25,6 +25,12 @@ def opencv_matrix(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]) + _HALF_PIXEL
 
 
+def vga_matrix(fx: float, fy: float, cx: float, cy: float, size: tuple[int, int]) -> np.ndarray:
+    """The same out of numbers for 640x480, for images that were made (H, W) = size of such ones."""
+    height, width = size
+    return np.diag([width / 640, height / 480, 1.0]) @ opencv_matrix(fx, fy, cx, cy)
+
+
 def read_numbers(path: Path, columns: int | None = None) -> np.ndarray:
     """Rows of numbers [N, C] float64, `#` lines and header words left out.
 

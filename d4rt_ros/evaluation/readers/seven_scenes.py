@@ -20,6 +20,7 @@ from d4rt_ros.evaluation.readers.files import (
     read_depth,
     read_numbers,
     read_rgb,
+    vga_matrix,
 )
 from d4rt_ros.evaluation.sequence import DataError, Frames, Sequence
 
@@ -91,6 +92,5 @@ def _intrinsics(path: Path, size: tuple[int, int], notes: list[str]) -> np.ndarr
                 raise DataError(f"{file}: not a camera matrix")
             return opencv_matrix(k[0, 0], k[1, 1], k[0, 2], k[1, 2])
     height, width = size
-    across, down = width / 640, height / 480
     notes.append(f"no camera-intrinsics.txt: 585, 585, 320, 240 of 640x480 assumed, for {width}x{height}")
-    return opencv_matrix(585 * across, 585 * down, 320.5 * across - 0.5, 240.5 * down - 0.5)
+    return vga_matrix(585, 585, 320, 240, size)

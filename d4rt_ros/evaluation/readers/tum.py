@@ -29,6 +29,7 @@ from d4rt_ros.evaluation.readers.files import (
     read_numbers,
     read_rgb,
     read_yaml,
+    vga_matrix,
 )
 from d4rt_ros.evaluation.sequence import DataError, Frames, Sequence
 
@@ -37,7 +38,7 @@ SHORT_LAYOUT = "TUM RGB-D, short form"
 _PER_METRE = 5000.0
 _WITHIN_S = 0.02
 _RATE_HZ = 30
-# Published calibration of the colour cameras: fx fy cx cy, k1 k2 p1 p2 k3 (vision.in.tum.de, file formats).
+# Published for the colour cameras at 640x480: fx fy cx cy, k1 k2 p1 p2 k3 (vision.in.tum.de, file formats).
 _CAMERAS = {
     "1": ((517.3, 516.5, 318.6, 255.3), (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
     "2": ((520.9, 521.0, 325.1, 249.7), (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
@@ -123,13 +124,15 @@ def _read_standard(path: Path) -> Sequence:
 def _camera(name: str, size: tuple[int, int], notes: list[str]) -> Camera:
     """The published camera that the folder's or its parent's name tells (freiburg1, fr1), or the default."""
     found = re.search(r"(?:freiburg|fr)([123])", name.lower())
+    if size != (480, 640):
+        notes.append(f"images are {size[1]}x{size[0]}: calibration for 640x480 scaled")
     if found is None:
         notes.append("camera unknown by the folder's name: 525, 525, 319.5, 239.5 without distortion assumed")
-        return Camera(size, opencv_matrix(*_DEFAULT))
+        return Camera(size, vga_matrix(*_DEFAULT, size))
     numbers, distortion = _CAMERAS[found.group(1)]
     if distortion:
         notes.append(f"images and depth undistorted with the published calibration of fr{found.group(1)}")
-    return Camera(size, opencv_matrix(*numbers), "plumb_bob", distortion)
+    return Camera(size, vga_matrix(*numbers, size), "plumb_bob", distortion)
 
 
 def _read_short(path: Path) -> Sequence:
