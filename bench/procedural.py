@@ -23,15 +23,20 @@ _INTERVAL_NS = 100_000_000
 
 def held_out_clips(config: ModelConfig, count: int) -> Iterator[Clip]:
     """`count` clips of a model's length and twice its input size, always the same ones for the same size."""
+    for batch, row, name in held_out(config, count):
+        yield batch_clip(batch, row, name)
+
+
+def held_out(config: ModelConfig, count: int) -> Iterator[tuple[SceneBatch, int, str]]:
+    """The scenes of these clips: a batch, which of its rows, and the clip's name."""
     height, width = config.image_size
     source = ProceduralSource(config, size=(_FINER * height, _FINER * width))
     for first in range(0, count, _BATCH):
-        rows = min(_BATCH, count - first)
         # Whole batches are drawn, so that a shorter run sees the first clips of a longer one.
         batch = source.make(list(range(FIRST_SEED + first, FIRST_SEED + first + _BATCH)))
         assert isinstance(batch, SceneBatch)
-        for row in range(rows):
-            yield batch_clip(batch, row, f"procedural[{FIRST_SEED + first}:{row}]")
+        for row in range(min(_BATCH, count - first)):
+            yield batch, row, f"procedural[{FIRST_SEED + first}:{row}]"
 
 
 def batch_clip(batch: SceneBatch, row: int, name: str) -> Clip:
