@@ -225,6 +225,18 @@ def test_followed_points_keep_their_ids_until_they_are_given_up(rig):
     assert list(rig.call(UnfollowPoints, "unfollow_points").ids) == []
 
 
+def test_an_id_means_no_other_point_after_a_deactivation(rig):
+    first = rig.call(FollowPoints, "follow_points", u=[16.0], v=[12.0])
+    assert first.success, first.message
+    rig.d4rt.trigger_deactivate()
+    rig.d4rt.trigger_activate()
+    rig.play(FRAMES)
+    second = rig.call(FollowPoints, "follow_points", u=[8.0], v=[6.0])
+    assert second.success and second.ids[0] > first.ids[0]
+    assert "not followed" in rig.call(UnfollowPoints, "unfollow_points", ids=first.ids).message
+    rig.call(UnfollowPoints, "unfollow_points")
+
+
 def test_requests_are_answered_while_encoding_is_paused_and_forgotten_on_reset(rig):
     assert rig.call(SetBool, "pause", data=True).message == "paused"
     before = rig.session.worker.counters.windows_in

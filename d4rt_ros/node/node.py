@@ -47,7 +47,7 @@ class D4RTNode(LifecycleNode):
         self.model: D4RT | None = None
         self.session: Session | None = None
         self.load_problem = self.start_problem = ""
-        self._load = load
+        self._load, self._next_id = load, 1  # clients keep ids of followed points over a deactivation
         self._requests: Services | None = None  # still none where what follows raises
         declare(self, lambda: self.state_label)
         self._outputs = Publishers(self)
@@ -97,7 +97,7 @@ class D4RTNode(LifecycleNode):
         assert self.model is not None  # the state machine configures first
         super().on_activate(state)
         try:
-            self.session = Session(self, self.model, self.values, self._outputs)
+            self.session = Session(self, self.model, self.values, self._outputs, self._next_id)
         except Exception as error:
             self.start_problem = f"cannot activate: {error}"
             self.get_logger().error(self.start_problem)
@@ -149,6 +149,7 @@ class D4RTNode(LifecycleNode):
         session, self.session = self.session, None
         if session is not None:
             session.stop()
+            self._next_id = session.pipeline.next_id
 
     def _drop_model(self) -> None:
         self.model = None

@@ -37,6 +37,7 @@ class Session:
         model: the network.
         values: all parameters.
         publishers: where results go.
+        first_id: of the first followed point.
 
     Attributes:
         paused: True while frames are not encoded.
@@ -48,7 +49,14 @@ class Session:
         ValueError: parameters that do not fit together or to the network.
     """
 
-    def __init__(self, node: Node, model: D4RT, values: Mapping[str, Value], publishers: Publishers) -> None:
+    def __init__(
+        self,
+        node: Node,
+        model: D4RT,
+        values: Mapping[str, Value],
+        publishers: Publishers,
+        first_id: int = 1,
+    ) -> None:
         """Subscribe and start the worker."""
         self.settings = stream_settings(values, model.config.frames)
         self.values, self.types = dict(values), TopicMessages()
@@ -66,7 +74,7 @@ class Session:
         self._topics: frozenset[str] = frozenset()
         needs_tf = bool(self._base) or values["scale.source"] == "odometry"
         self.transforms = Transforms(node) if needs_tf else None
-        self.pipeline = Pipeline(model, self.settings, self._mount)
+        self.pipeline = Pipeline(model, self.settings, self._mount, first_id)
         self.window = FrameWindow(
             self.settings.window_length,
             self.settings.window_stride,

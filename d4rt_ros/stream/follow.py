@@ -35,12 +35,16 @@ class Follower:
     Args:
         grid: cells per image side that are kept filled; 0: none.
         max_points: points followed at most.
+        first_id: of the first point; those that follow count on.
+
+    Attributes:
+        next_id: of the next point.
     """
 
-    def __init__(self, grid: int, max_points: int) -> None:
+    def __init__(self, grid: int, max_points: int, first_id: int = 1) -> None:
         """Follow nothing."""
         self._grid, self._max_points = grid, max_points
-        self._next_id = 1
+        self.next_id = first_id
         self.clear()
 
     def clear(self) -> None:
@@ -174,8 +178,8 @@ class Follower:
 
     def _ids(self, count: int) -> np.ndarray:
         """Ids never used before (they begin anew after 2**32)."""
-        ids = (np.arange(count, dtype=np.int64) + self._next_id - 1) % _LAST_ID + 1
-        self._next_id += count
+        ids = (np.arange(count, dtype=np.int64) + self.next_id - 1) % _LAST_ID + 1
+        self.next_id += count
         return ids
 
     def _track(self, scene: SceneLike, points: Followed) -> PointTracks:
@@ -213,9 +217,9 @@ class Follower:
     def state(self) -> dict[str, np.ndarray]:
         """What is carried from window to window."""
         kept = {f"follow_{f.name}": getattr(self._points, f.name) for f in fields(Followed)}
-        return {**kept, "follow_next_id": np.array(self._next_id)}
+        return {**kept, "follow_next_id": np.array(self.next_id)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a state."""
         self._points = Followed(*(np.array(state[f"follow_{f.name}"]) for f in fields(Followed)))
-        self._next_id = int(state["follow_next_id"])
+        self.next_id = int(state["follow_next_id"])

@@ -46,14 +46,18 @@ class Pipeline:
         model: encodes windows.
         settings: see StreamSettings.
         mount: where the robot's base is in the camera, see `Mount`.
+        first_id: of the first followed point; a stream that comes after another one goes on from its
+            `next_id`, so that no id means two points.
     """
 
-    def __init__(self, model: Encodes, settings: StreamSettings, mount: Mount = unmounted) -> None:
+    def __init__(
+        self, model: Encodes, settings: StreamSettings, mount: Mount = unmounted, first_id: int = 1
+    ) -> None:
         """Nothing seen yet."""
         self.settings = settings
         self.history = History(settings.history_windows)
         self._encoding = Encoding(model, self._make_room)
-        self._views = Views(settings)
+        self._views = Views(settings, first_id)
         self._world = World(settings, self._views.leave_segment, mount)
         self._placed: dict[int, Placed] = {}  # by the newest stamp, of the windows in history
         self._newest: Window | None = None
@@ -190,6 +194,11 @@ class Pipeline:
         placed = self._placed.get(result.stamps[-1]) if result.segment == self._world.segment else None
         still = self._views.still_speed(self._world.gauge)
         return self._views.follower.add(u, v, frame, result.scene, placed, still)
+
+    @property
+    def next_id(self) -> int:
+        """Id of the next followed point."""
+        return self._views.follower.next_id
 
     def unfollow(self, ids: np.ndarray) -> np.ndarray:
         """Give points up. Returns those of the ids that were followed."""

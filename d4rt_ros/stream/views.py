@@ -29,14 +29,15 @@ class Views:
 
     Args:
         settings: see StreamSettings.
+        first_id: of the first followed point.
 
     Attributes:
         follower: the followed points.
     """
 
-    def __init__(self, settings: StreamSettings) -> None:
+    def __init__(self, settings: StreamSettings, first_id: int = 1) -> None:
         """Nothing seen yet."""
-        self.follower = Follower(settings.tracks_grid, settings.tracks_max_points)
+        self.follower = Follower(settings.tracks_grid, settings.tracks_max_points, first_id)
         self._settings = settings
         self._map = VoxelMap(settings.map_max_points)
 
