@@ -36,6 +36,18 @@ def test_a_window_under_way_and_one_that_waits_are_forgotten_too():
         rig.close()
 
 
+def test_a_stream_that_breaks_with_every_image_does_not_flood_the_log(capfd):
+    rig = Rig()
+    try:
+        for _ in range(4):
+            rig.play(1)
+            rig.play(1, frame_id="other_camera")
+        assert rig.session.window.counters.restarts == 7
+        assert capfd.readouterr().err.count("starting over: camera frame changed") <= 1
+    finally:
+        rig.close()
+
+
 def test_late_subscribers_get_no_map_of_a_world_that_is_gone():
     rig = Rig()
     try:

@@ -164,7 +164,9 @@ class Session:
             before = self.window.counters.restarts
             window = self.window.push(frame)
             if self.window.counters.restarts > before:
-                self._node.get_logger().warning(f"starting over: {self.window.restarts}")
+                self._node.get_logger().warning(
+                    f"starting over: {self.window.restarts}", throttle_duration_sec=5.0
+                )
             if window is not None:
                 if len(self._arrivals) > 16:  # of windows that were dropped
                     self._arrivals.clear()
