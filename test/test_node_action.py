@@ -1,10 +1,12 @@
 """The action ~/track_all: every pixel of the room, feedback, cancel at any stage, services meanwhile."""
 
+import time
+
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
 from node_rig import FRAMES, Rig, RoomModel, stamp, time_of, wait
-from rclpy.action import ActionClient
+from rclpy.action import ActionClient, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from room import SIZE, Room
@@ -12,6 +14,7 @@ from room import SIZE, Room
 from d4rt_ros import conversions
 from d4rt_ros.action import TrackAll
 from d4rt_ros.model import Queries
+from d4rt_ros.node.action import MAX_GOALS
 from d4rt_ros.srv import Query
 
 
@@ -149,6 +152,17 @@ def test_more_goals_than_are_allowed_are_rejected(rig, client, monkeypatch):
         track.handle.cancel_goal_async()
     for track in tracks[:4]:
         assert track.result().status == GoalStatus.STATUS_CANCELED
+
+
+def test_goals_that_never_begin_give_their_places_back(rig, client, monkeypatch):
+    """Rclpy asks for a goal to be accepted, and gives it up where its client has vanished meanwhile."""
+    accept = rig.d4rt._action._accept
+    answers = [accept(TrackAll.Goal()) for _ in range(MAX_GOALS + 1)]
+    assert answers == [GoalResponse.ACCEPT] * MAX_GOALS + [GoalResponse.REJECT]
+    assert not Track(client, stride=8).handle.accepted
+    now = time.monotonic()
+    monkeypatch.setattr("d4rt_ros.node.action.time.monotonic", lambda: now + 60)
+    assert Track(client, stride=8).result().status == GoalStatus.STATUS_SUCCEEDED
 
 
 def test_a_goal_ends_when_the_node_is_deactivated(rig, client, monkeypatch):

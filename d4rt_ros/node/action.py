@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_GOALS = 4  # under way at once; more are rejected
 MAX_STRIDE = 1024
+_PROMISE = 5.0  # seconds in which a goal that was accepted begins, or never will: its client has vanished
 _LOOK = 0.1  # seconds between two looks for a cancel, while a goal waits
 BATCH_ON_GPU, BATCH_ON_CPU = 16_384, 2_048  # queries between two turns of windows and services
 
@@ -35,6 +36,7 @@ class TrackAllAction:
         """Create it."""
         self._node, self._types = node, RclpyMessages()
         self._lock, self._goals = threading.Lock(), 0
+        self._promised: list[float] = []  # when goals were accepted that have not begun
         self._server = ActionServer(
             node,
             TrackAll,
@@ -51,16 +53,21 @@ class TrackAllAction:
 
     def _accept(self, goal: Any) -> GoalResponse:
         with self._lock:
-            if self._goals >= MAX_GOALS:
+            now = time.monotonic()
+            self._promised = [since for since in self._promised if now - since < _PROMISE]
+            if self._goals + len(self._promised) >= MAX_GOALS:
                 self._node.get_logger().warning(
                     f"~/track_all: a goal is rejected, {MAX_GOALS} are under way already"
                 )
                 return GoalResponse.REJECT
-            self._goals += 1
+            self._promised.append(now)
             return GoalResponse.ACCEPT
 
     def _execute(self, handle: Any) -> Any:
         result = TrackAll.Result()
+        with self._lock:
+            self._goals += 1
+            del self._promised[:1]
         try:
             session = self._node.session
             if session is None:
