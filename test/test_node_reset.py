@@ -1,11 +1,12 @@
 """What `~/reset` and a new world leave of the old one: nothing, whatever is under way."""
 
 import numpy as np
-from node_rig import FRAMES, Rig, stamp, wait, xyz_of
+from node_rig import FRAMES, Rig, stamp, time_of, wait, xyz_of
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
-from d4rt_ros.srv import Query
+from d4rt_ros.srv import GetCamera, Query, TrackPoints
+from d4rt_ros.stream.history import seconds
 
 
 def test_a_window_under_way_and_one_that_waits_are_forgotten_too():
@@ -44,6 +45,27 @@ def test_a_stream_that_breaks_with_every_image_does_not_flood_the_log(capfd):
             rig.play(1, frame_id="other_camera")
         assert rig.session.window.counters.restarts == 7
         assert capfd.readouterr().err.count("starting over: camera frame changed") <= 1
+    finally:
+        rig.close()
+
+
+def test_nothing_is_placed_in_a_world_that_ended():
+    rig = Rig()
+    try:
+        rig.play(FRAMES)
+        old, now = (time_of(0), time_of(FRAMES - 1)), (time_of(FRAMES), time_of(2 * FRAMES - 1))
+        assert rig.call(GetCamera, "get_camera", start=old[0], end=old[1]).success
+        rig.play(FRAMES, frame_id="other_camera")
+        words = (
+            "the world of this window ended when the stream started over; 'world' is now the one that began "
+            f"at {seconds(stamp(FRAMES))}"
+        )
+        assert rig.call(GetCamera, "get_camera", start=old[0], end=old[1]).message == words
+        point = {"u": [9.0], "v": [9.0], "start": old[0], "end": old[1], "stamp": old[1]}
+        refused = rig.call(TrackPoints, "track_points", frame="world", **point)
+        assert not refused.success and refused.message == words
+        assert rig.call(TrackPoints, "track_points", **point).success
+        assert rig.call(GetCamera, "get_camera", start=now[0], end=now[1]).success
     finally:
         rig.close()
 

@@ -13,6 +13,7 @@ from d4rt_ros.conversions import MessageTypes
 from d4rt_ros.model import SceneLike
 from d4rt_ros.node.session import Session
 from d4rt_ros.stream import WindowResult
+from d4rt_ros.stream.history import seconds
 
 
 class Refused(ValueError):
@@ -153,17 +154,32 @@ def coordinates(
         frame id, and [4, 4] that takes points of camera ``index`` (in the result's units) to it.
 
     Raises:
-        Refused: another word, or no pose is known.
+        Refused: another word, or as in `poses_of`.
     """
     if request_frame in ("", "camera"):
         return result.frame_id, np.eye(4)
     if request_frame != "world":
         raise Refused(f"frame is '{request_frame}'; it must be 'camera' (or empty) or 'world'")
-    if result.poses is None:
+    return session.world, poses_of(session, result)[index]
+
+
+def poses_of(session: Session, result: WindowResult) -> np.ndarray:
+    """World_from_camera [T, 4, 4] of a held window.
+
+    Raises:
+        Refused: they are not known, or are of a world that is no more: the frame's name means another now.
+    """
+    history = session.pipeline.history
+    newest = history.newest
+    if newest is not None and newest.segment != result.segment:
+        began = min((one.stamps[0] for one in history if one.segment == newest.segment), default=0)
         raise Refused(
-            "frame is 'world', but the camera's path in this window is not known: " + "; ".join(result.notes)
+            f"the world of this window ended when the stream started over; '{session.world}' is now the one "
+            f"that began at {seconds(began)}"
         )
-    return session.world, result.poses[index]
+    if result.poses is None:
+        raise Refused("the camera's path in this window is not known: " + "; ".join(result.notes))
+    return result.poses
 
 
 def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from d4rt_ros.node.requests import (
     find_times,
     moved,
     name_window,
+    poses_of,
     scene_of,
     unseen,
 )
@@ -230,10 +231,9 @@ class Services:
     def _get_camera(self, session: Session, request: Any, response: Any) -> None:
         span = find_span(session, request.start, request.end)
         result = span.result
-        if result.poses is None:
-            raise Refused("the camera's path in this window is not known: " + "; ".join(result.notes))
+        poses = poses_of(session, result)
         response.poses = [
-            conversions.pose_stamped(self._types, result.stamps[frame], session.world, result.poses[frame])
+            conversions.pose_stamped(self._types, result.stamps[frame], session.world, poses[frame])
             for frame in span.frames
         ]
         response.intrinsics_known, response.metric = result.intrinsics_known, result.metric
