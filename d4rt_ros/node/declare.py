@@ -46,9 +46,12 @@ def declare(node: Node, state: Callable[[], str]) -> None:
         raise ValueError(reason)
 
     def check(changes: Sequence[Any]) -> SetParametersResult:
+        now = values(node)
         wanted = {change.name: change.value for change in changes if change.name in BY_NAME}
-        reason = next((locked for name in wanted if (locked := _locked(name, state()))), "")
-        reason = reason or refusal({**values(node), **wanted})
+        # `ros2 param load` sets all of a file, most of them to what they are.
+        changed = [name for name, value in wanted.items() if repr(value) != repr(now[name])]
+        reason = next((locked for name in changed if (locked := _locked(name, state()))), "")
+        reason = reason or refusal({**now, **wanted})
         return SetParametersResult(successful=not reason, reason=reason)
 
     node.add_on_set_parameters_callback(check)
