@@ -233,13 +233,23 @@ class Outputs:
     ) -> tuple[str, str, np.ndarray] | None:
         """(parent, child, parent_from_child) of the one edge that the mode asks for (REP-105)."""
         if self.tf_mode == "world_to_camera" and result.poses is not None:
-            return self.world, result.frame_id, result.poses[-1]
+            named = not frame_problem(result.frame_id, self.world)
+            return (self.world, result.frame_id, result.poses[-1]) if named else None
         if self.tf_mode == "odom_to_base":
             return self.world, self.base, pose
         if self.tf_mode == "map_to_odom" and odom is not None:
             name, odom_from_base = odom
             return self.world, name, pose @ np.linalg.inv(odom_from_base)
         return None
+
+
+def frame_problem(frame_id: str, world: str) -> str:
+    """Why tf2 can place no image of this frame in the world; empty where it can."""
+    if not frame_id:
+        return "is empty"
+    if frame_id.startswith("/"):
+        return f"is '{frame_id}', and tf2 takes no name that begins with a slash"
+    return f"is '{frame_id}', which frames.world is, too" if frame_id == world else ""
 
 
 def published_pixels(uv: np.ndarray, result: WindowResult) -> np.ndarray:

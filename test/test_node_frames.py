@@ -119,6 +119,28 @@ def test_a_localizer_broadcasts_map_to_odom_so_that_the_chain_is_right():
         rig.close()
 
 
+@pytest.mark.parametrize(
+    ("frame_id", "words"),
+    [
+        ("", "header.frame_id of the images is empty: nobody can place what is in it"),
+        ("/camera", "is '/camera', and tf2 takes no name that begins with a slash"),
+        ("world", "is 'world', which frames.world is, too"),
+    ],
+)
+def test_a_camera_whose_frame_has_no_place_is_named_and_not_broadcast(frame_id, words):
+    rig = Rig(tf__mode="world_to_camera")
+    try:
+        edges, poses = rig.listen(TFMessage, "/tf"), rig.listen(Odometry, "odometry")
+        rig.play(FRAMES, frame_id=frame_id)
+        assert wait(lambda: poses and words in rig.session.supervision.troubles.get("frame_id", ""))
+        assert not edges
+        rig.play(FRAMES)
+        assert wait(lambda: edges and "frame_id" not in rig.session.supervision.troubles)
+        assert edges[0].transforms[0].child_frame_id == "camera"
+    finally:
+        rig.close()
+
+
 def test_a_missing_transform_is_named_and_comes_right():
     rig = Rig(tf__mode="odom_to_base", frames__base="base_link")
     try:
@@ -207,6 +229,22 @@ def test_a_depth_camera_makes_the_scale_metric():
             rig.tell(message, "depth", lambda before=before: rig.session.window.counters.received > before)
         assert rig.settle() and rig.session.inputs.counters.alone == 0
         check_metric(rig)
+    finally:
+        rig.close()
+
+
+def test_the_nearest_depth_image_belongs_to_an_image():
+    rig = Rig(scale__source="depth")
+    try:
+        frames = []
+        rig.session.inputs._on_frame = frames.append
+        for count, late in enumerate((-9, 2, 15)):
+            depth = np.full(SIZE, float(late + 20), np.float32)
+            message = conversions.depth_image(TYPES, stamp(0) + late * 1_000_000, "camera", depth)
+            rig.tell(message, "depth", lambda n=count: len(rig.session.inputs._depths) > n)
+        rig.show(rig.image(0))
+        assert wait(lambda: frames)
+        assert frames[0].depth[0, 0] == 22.0
     finally:
         rig.close()
 

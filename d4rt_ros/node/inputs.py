@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import cv2
@@ -87,7 +88,7 @@ class CameraInputs:
         self._rectified = bool(values["image_rectified"])
         self._scale, self._odom = values["scale.source"], str(values["frames.odom"])
         self._begun: Camera | None = None  # calibration of the frames since the stream last started over
-        self._frame_id: str | None = None  # of the last image
+        self.frame_id: str | None = None  # of the last image
         self._depths: deque[tuple[int, np.ndarray]] = deque(maxlen=30)
         self._waiting: deque[Frame] = deque()
         self._reliability = str(values["image_reliability"])
@@ -169,8 +170,8 @@ class CameraInputs:
         stamp = conversions.stamp_ns(header.stamp)
         if stamp <= 0:
             raise ValueError("header.stamp is zero; the camera driver must stamp its images")
-        self.counters.changes += self._frame_id not in (None, header.frame_id)
-        self._frame_id = header.frame_id
+        self.counters.changes += self.frame_id not in (None, header.frame_id)
+        self.frame_id = header.frame_id
         intrinsics = used = None
         if self.camera is not None:
             try:
@@ -200,8 +201,11 @@ class CameraInputs:
             pose = self._transforms.lookup(self._odom, frame.frame_id, frame.stamp)
             return None if pose is None else replace(frame, odometry=pose)
         if self._scale == "depth":
-            near = [depth for stamp, depth in self._depths if abs(stamp - frame.stamp) <= SLOP_NS]
-            return replace(frame, depth=self._depth_of(frame, near[-1])) if near else None
+            near = [(abs(stamp - frame.stamp), depth) for stamp, depth in self._depths]
+            off, depth = min(near, key=itemgetter(0), default=(SLOP_NS + 1, None))
+            if depth is None or off > SLOP_NS:
+                return None
+            return replace(frame, depth=self._depth_of(frame, depth))
         return frame
 
     def _depth_of(self, frame: Frame, depth: np.ndarray) -> np.ndarray:

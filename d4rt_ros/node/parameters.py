@@ -231,8 +231,14 @@ def _frames_refusal(values: Mapping[str, object]) -> str:
             return f"frames.{name} is ''; it must name a frame"
     if base in (world, odom):
         return f"frames.base is '{base}', which frames.{'world' if base == world else 'odom'} is, too"
-    if values["tf.mode"] == "map_to_odom" and world == odom:
+    mode = values["tf.mode"]
+    if mode == "map_to_odom" and world == odom:
         return f"tf.mode is 'map_to_odom', but frames.world and frames.odom both are '{odom}'"
+    if values["scale.source"] == "odometry" and mode != "none" and world == odom:
+        return (
+            f"scale.source is 'odometry', but with tf.mode '{mode}' and frames.world '{odom}', which "
+            "frames.odom is, too, it would be read from this node's own poses"
+        )
     return ""
 
 

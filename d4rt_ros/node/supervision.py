@@ -13,6 +13,7 @@ from rclpy.node import Node
 from d4rt_ros.node.inputs import CameraInputs
 from d4rt_ros.node.parameters import Value
 from d4rt_ros.node.transforms import Transforms
+from d4rt_ros.outputs import frame_problem
 from d4rt_ros.stream import FrameWindow
 from d4rt_ros.stream.window import GAP
 
@@ -28,8 +29,8 @@ class Supervision:
     """Looks at the inputs of an active node; logs each new trouble once, and its end.
 
     Attributes:
-        troubles: what is wrong now, a sentence by subject (``image``, ``camera_info``, ``depth``, ``tf``,
-            ``window``, ``scale``, ``clock``).
+        troubles: what is wrong now, a sentence by subject (``image``, ``camera_info``, ``depth``,
+            ``frame_id``, ``tf``, ``window``, ``scale``, ``clock``).
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Supervision:
             ("camera_info", self._camera_info(now)),
             ("depth", self._silence("depth", now) or self._unusable("depth", now)),
             ("window", self._no_window()),
+            ("frame_id", self._frame_id()),
             ("tf", self._tf()),
             ("scale", self._scale()),
         ]
@@ -161,6 +163,16 @@ class Supervision:
         if self._node.count_publishers(topic):  # nobody has to publish it, but who does should be heard
             return self._silence("camera_info", now) + "; until then intrinsics are estimated"
         return ""
+
+    def _frame_id(self) -> str:
+        name = self._inputs.frame_id
+        problem = "" if name is None else frame_problem(name, str(self._values["frames.world"]))
+        if not problem:
+            return ""
+        return (
+            f"header.frame_id of the images {problem}: nobody can place what is in it; set the camera "
+            "driver's frame_id to that of its optical frame"
+        )
 
     def _tf(self) -> str:
         problem = "" if self._transforms is None else self._transforms.problem(PATIENCE)
