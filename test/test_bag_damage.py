@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import zstandard
 from bag_samples import (
     IMAGE_TOPIC,
     make_bag,
@@ -100,3 +101,80 @@ def test_a_whole_file_that_rosbags_does_not_take_is_no_damage(tmp_path: Path) ->
         data.replace(b"\x04\0\0\0ros2", b"\x04\0\0\0xros")
     )  # another profile
     assert run_stub(tmp_path / "other.mcap", tmp_path / "out") == 0
+
+
+def killed_sqlite(tmp_path: Path) -> Path:
+    """A bag of 12 images whose recorder was killed: the last ones stand in SQLite's log only."""
+    (killed := tmp_path / "killed").mkdir()
+    (live := tmp_path / "live").mkdir()
+    whole = sqlite3.connect(make_bag(tmp_path / "bag", "sqlite3", frames=12) / "bag.db3")
+    recorder = sqlite3.connect(live / "rec_0.db3")
+    whole.backup(recorder)
+    recorder.execute("PRAGMA journal_mode=WAL")
+    late = recorder.execute("SELECT * FROM messages WHERE id > 7").fetchall()
+    recorder.execute("DELETE FROM messages WHERE id > 7")
+    recorder.commit()
+    recorder.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    recorder.executemany(f"INSERT INTO messages VALUES ({', '.join('?' * len(late[0]))})", late)
+    recorder.commit()
+    for name in ("rec_0.db3", "rec_0.db3-wal"):
+        shutil.copy(live / name, killed / name)
+    recorder.close()
+    whole.close()
+    return killed
+
+
+@pytest.mark.parametrize("of_folder", [True, False])
+def test_what_a_killed_recorder_left_in_sqlites_log_is_read(tmp_path: Path, of_folder: bool) -> None:
+    killed = killed_sqlite(tmp_path)
+    with Recording(killed if of_folder else killed / "rec_0.db3") as recording:
+        assert len(list(recording.messages([IMAGE_TOPIC]))) == 12
+        assert not recording.damage
+
+
+def test_a_log_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed, connect = killed_sqlite(tmp_path), sqlite3.connect
+
+    def read_only(place: str, **options: bool) -> sqlite3.Connection:
+        """As SQLite is on a folder in which nobody may write."""
+        if "mode=ro" in place:
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(place, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with Recording(killed) as recording:
+        assert len(list(recording.messages([IMAGE_TOPIC]))) == 7
+        assert "rec_0.db3-wal, which holds the last messages, cannot be read" in recording.damage
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_compressed_files_without_metadata_are_read(tmp_path: Path, storage: str) -> None:
+    bag = make_bag(tmp_path / "bag", storage, frames=6)
+    file = next(path for path in bag.iterdir() if path.suffix in (".mcap", ".db3"))
+    packed = zstandard.compress(file.read_bytes())
+    (killed := tmp_path / "killed").mkdir()
+    (killed / f"rec_0{file.suffix}.zstd").write_bytes(packed)
+    # The second one was being compressed when the recorder was killed.
+    shutil.copy(file, killed / f"rec_1{file.suffix}")
+    (killed / f"rec_1{file.suffix}.zstd").write_bytes(packed[: len(packed) // 2])
+    with Recording(killed) as recording:
+        assert len(list(recording.messages([IMAGE_TOPIC]))) == 12
+        assert not recording.damage
+    (killed / f"rec_1{file.suffix}").unlink()
+    with Recording(killed) as recording:
+        assert 6 <= len(list(recording.messages([IMAGE_TOPIC]))) < 12
+        assert "is damaged" in recording.damage
+
+
+def test_compressed_messages_without_metadata_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = make_bag(tmp_path / "bag", "sqlite3", frames=9)
+    with sqlite3.connect(bag / "bag.db3") as connection:
+        for number, data in connection.execute("SELECT id, data FROM messages").fetchall():
+            packed = zstandard.compress(data)[: 30 if number == 9 else None]
+            connection.execute("UPDATE messages SET data = ? WHERE id = ?", (packed, number))
+    connection.close()
+    (bag / "metadata.yaml").unlink()
+    assert run_stub(bag, tmp_path / "out") == 0
+    assert "8 used, 1 unreadable" in capsys.readouterr().out

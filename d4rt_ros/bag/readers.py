@@ -44,6 +44,8 @@ class WholeReader:
 
     def __init__(self, path: Path) -> None:
         """Open it."""
+        if left := [log.name for file in (path, *path.glob("*.db3")) if (log := write_ahead_log(file))]:
+            raise ValueError(f"its recorder was killed and left {left[0]}")  # rosbags would pass over it
         self.reader = Reader(path)
         self.reader.open()
         self.types = {connection.topic: connection.msgtype for connection in self.reader.connections}
@@ -104,10 +106,12 @@ class SalvagedSqlite:
 
     def __init__(self, path: Path) -> None:
         """Open it read-only and read its topics."""
-        self.connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
-        # Without this SQLite refuses a file that is shorter than its header says.
-        self.connection.execute("PRAGMA writable_schema=ON")
-        rows = self.connection.execute("SELECT id, name, type FROM topics").fetchall()
+        self.unread = write_ahead_log(path)
+        try:
+            rows = self._open(path, "mode=ro" if self.unread else "immutable=1")
+            self.unread = None
+        except sqlite3.Error:  # to read a log, SQLite puts a file beside it: not into a read-only folder
+            rows = self._open(path, "immutable=1")
         self.names = {row[0]: row[1] for row in rows}
         self.types = {row[1]: row[2] for row in rows}
         self.counts: dict[str, int] | None = None
@@ -118,7 +122,22 @@ class SalvagedSqlite:
         for topic_id, log_time, data in rows:
             if self.names.get(topic_id) in topics:
                 yield RawMessage(self.names[topic_id], log_time, data)
+        if self.unread is not None:
+            raise ValueError(f"{self.unread.name}, which holds the last messages, cannot be read")
 
     def close(self) -> None:
         """Close the file."""
         self.connection.close()
+
+    def _open(self, path: Path, how: str) -> list[tuple[int, str, str]]:
+        """Open it; id, name and type of its topics."""
+        self.connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
+        # Without this SQLite refuses a file that is shorter than its header says.
+        self.connection.execute("PRAGMA writable_schema=ON")
+        return self.connection.execute("SELECT id, name, type FROM topics").fetchall()
+
+
+def write_ahead_log(file: Path) -> Path | None:
+    """Where SQLite keeps what it has not yet written into the file itself; None where there is nothing."""
+    log = file.with_name(f"{file.name}-wal")
+    return log if log.is_file() and log.stat().st_size else None

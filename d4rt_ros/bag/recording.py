@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import zstandard
 
 from d4rt_ros.bag.readers import FileReader, RawMessage, SalvagedMcap, SalvagedSqlite, WholeReader
 
+PACKED, ZSTD = ".zstd", b"\x28\xb5\x2f\xfd"  # suffix of compressed files, and how anything compressed begins
+
 
 class Recording:
-    """A rosbag2: a folder, with or without its metadata.yaml, or one .mcap or .db3 file. A context manager.
+    """A rosbag2: a folder, with or without its metadata.yaml, or one file of it. A context manager.
 
     A bag that was cut off or damaged opens too. Its messages end at the first damage, and `damage` says
     where; nothing behind it is used, so that no gap in the middle goes unnoticed.
@@ -63,6 +68,8 @@ class Recording:
             for reader in self.readers:
                 for message in reader.messages(topics):
                     newest = message.log_time
+                    if message.data[:4] == ZSTD:  # no CDR begins so; without metadata nothing else tells
+                        message = message._replace(data=_decompressed(message.data))
                     yield message
         except Exception as error:  # as above
             where = "its start" if newest is None else f"time {newest / 1e9:.3f} s"
@@ -79,15 +86,18 @@ class Recording:
             raise ValueError(f"{self.path} is no rosbag2: {error}") from error
         if self.path.is_dir() and (self.path / "metadata.yaml").exists():
             self.damage = f"{self.path} is damaged and was used as far as it can be read ({error})"
-        for file in files:
+        for packed in files:
+            file = packed
             try:
+                if packed.suffix == PACKED:
+                    file = unpack(packed, Path(self.stack.enter_context(TemporaryDirectory())))
                 self._add(WholeReader(file))
             except Exception as broken:  # as above
                 error = broken
                 try:
                     self._add(SalvagedMcap(file) if file.suffix == ".mcap" else SalvagedSqlite(file))
                 except sqlite3.Error:  # not even topics; what the files before it hold is still used
-                    self.damage = f"{file} is damaged from its start and was not used ({broken})"
+                    self.damage = f"{packed} is damaged from its start and was not used ({broken})"
                     break
         if not self.types():
             self.stack.close()
@@ -95,7 +105,26 @@ class Recording:
 
 
 def storage_files(path: Path) -> list[Path]:
-    """The .mcap or .db3 files of a bag, in the order of their numbers (bag_2 before bag_10)."""
+    """The files of a bag, compressed or not, in the order of their numbers (bag_2 before bag_10)."""
     files = [path] if path.is_file() else list(path.iterdir())
-    files = [file for file in files if file.suffix in (".mcap", ".db3")]
-    return sorted(files, key=lambda file: [int(number) for number in re.findall(r"\d+$", file.stem)])
+    found = {file.name.removesuffix(PACKED): file for file in files if file.suffix == PACKED}
+    found |= {file.name: file for file in files if file.suffix != PACKED}  # was being compressed: still whole
+    names = [name for name in found if name.endswith((".mcap", ".db3"))]
+    names.sort(key=lambda name: [int(number) for number in re.findall(r"\d+$", Path(name).stem)])
+    return [found[name] for name in names]
+
+
+def unpack(packed: Path, folder: Path) -> Path:
+    """A file of a bag as it was before `ros2 bag record` compressed it, up to a damage."""
+    file = folder / packed.stem
+    with packed.open("rb") as source, file.open("wb") as target, suppress(zstandard.ZstdError):
+        zstandard.ZstdDecompressor().copy_stream(source, target)
+    return file
+
+
+def _decompressed(data: bytes) -> bytes:
+    """A message as it was; what is no such thing stays as it is, for who decodes it to complain."""
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    except zstandard.ZstdError:
+        return data
