@@ -88,7 +88,8 @@ are those of the image as published, the centre of the first one at (0, 0).
 The world begins at the first camera, with the axes of `frames.base` where /tf knows them, else with that
 camera's: x forward, z up. It begins anew after `~/reset`, where the stream breaks (another size or frame id,
 a calibration that changes by more than a hundredth, a silence longer than `window.max_gap`, which a pause
-counts as, too) and where windows cannot be joined.
+counts as, too) and where windows cannot be joined. Nothing is placed in a world that ended: requests for
+frame `world` or `~/get_camera` about its windows are refused.
 
 ## Topics in
 
