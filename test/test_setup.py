@@ -126,3 +126,20 @@ def test_these_tests_run_beside_the_plugins_of_a_ros_installation(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_command_may_start_processes(setup, tmp_path):
+    """A process that is spawned imports the main module once more, and must not run it."""
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    setup.write_entry_points()
+    (tmp_path / "d4rt_ros").mkdir()
+    (tmp_path / "d4rt_ros/__init__.py").touch()
+    (tmp_path / "d4rt_ros/cli.py").write_text(
+        "import multiprocessing\n\n\ndef main():\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=print, args=('made',))\n"
+        "    process.start()\n    process.join()\n    return process.exitcode\n"
+    )
+    done = subprocess.run(
+        [tmp_path / ".venv/bin/d4rt"], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True
+    )
+    assert (done.returncode, done.stdout) == (0, b"made\n"), done.stderr
