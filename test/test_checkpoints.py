@@ -165,6 +165,8 @@ def test_nothing_but_former_parts_is_replaced(tmp_path: Path, monkeypatch: pytes
     assert (folder / "mine.safetensors").read_bytes() == b"precious"
     with pytest.raises(ValueError, match=r"out.ckpt: weights go to a \.safetensors file"):
         save_weights(model, tmp_path / "out.ckpt")
+    with pytest.raises(OSError, match=r"none/out.safetensors: cannot be written \(.*No such file"):
+        save_weights(model, tmp_path / "none" / "out.safetensors")
     assert not list(tmp_path.rglob("*.part"))
 
 

@@ -107,6 +107,8 @@ def _put(files: Mapping[Path, dict[str, Tensor]], notes: dict[str, str]) -> None
             save_file(tensors, written[path], notes)
         for path, part in written.items():
             os.replace(part, path)
+    except SafetensorError as error:  # a missing folder, a full disk
+        raise OSError(f"{path}: cannot be written ({error})") from error
     finally:
         for part in written.values():
             part.unlink(missing_ok=True)
