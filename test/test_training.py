@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -38,6 +39,21 @@ def test_resuming_is_the_same_as_not_stopping(tmp_path: Path, stage: dict[str, A
     for name, value in straight.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
         assert torch.equal(straight.mean.weights[name], resumed.mean.weights[name]), name
+
+
+def test_a_full_disk_is_told_and_spares_the_checkpoint_before(tmp_path: Path) -> None:
+    trainer = Trainer(recipe_from_dict(tiny()), torch.device("cpu"))
+    trainer.save(tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"checkpoint.pt: cannot be written \("):
+            trainer.save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_answers_are_compared_in_the_counting_of_pixels_that_they_are_given_in() -> None:

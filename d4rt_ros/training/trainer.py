@@ -206,10 +206,17 @@ class Trainer:
         }
 
     def save(self, folder: Path) -> None:
-        """Write `checkpoint.pt` to resume from and `weights.safetensors` to use, each all or nothing."""
+        """Write `checkpoint.pt` to resume from and `weights.safetensors` to use, each all or nothing.
+
+        Raises OSError where there is no room for them.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / ".checkpoint.pt.part"  # so that a reader or a kill never meets half a file
-        torch.save(self.state_dict(), part)
+        try:
+            torch.save(self.state_dict(), part)
+        except RuntimeError as error:  # of torch's writer, that a disk is full
+            part.unlink(missing_ok=True)
+            raise OSError(f"{folder / 'checkpoint.pt'}: cannot be written ({error})") from error
         os.replace(part, folder / "checkpoint.pt")
         self.export(folder / "weights.safetensors")
 
