@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_network import GOLDEN, SMALL, small_model
 
 from d4rt_ros.model import CheckpointError, load_model, save_weights, weights_command
@@ -183,6 +184,18 @@ def test_convert_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run("check", half, "--io", io) == 1
     assert json.loads(capsys.readouterr().out)["agrees"] is False
     assert run("check", half, "--io", io, "--tolerance", "0.01") == 0
+
+
+def test_answers_of_another_shape_are_not_compared(tmp_path: Path) -> None:
+    model, recorded = load_model(GOLDEN / "model.safetensors"), load_file(GOLDEN / "io.safetensors")
+    for name, value, sentence in (
+        ("memory", recorded["memory"][..., :40], r"memory is .* 40\], the network's .* 80\]"),
+        ("out.visibility", recorded["out.visibility"][..., None], "visibility is"),  # would be stretched
+        ("u", recorded["u"][..., 1:], "not a file of inputs and outputs"),
+    ):
+        save_file({**recorded, name: value.contiguous()}, tmp_path / "io.safetensors")
+        with pytest.raises(CheckpointError, match=f"io.safetensors: {sentence}"):
+            weights_command.compare(model, tmp_path / "io.safetensors")
 
 
 def test_configurations_that_are_not_d4rt_are_refused(tmp_path: Path) -> None:

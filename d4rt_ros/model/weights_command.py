@@ -71,16 +71,19 @@ def compare(model: D4RT, path: Path) -> dict[str, float]:
         times = (io["t_src"], io["t_tgt"], io["t_cam"])
         expected = {name: io[key] for name, key in _OUTPUTS.items()}
         uv = torch.stack((io["u"], io["v"]), dim=-1)
-    except (SafetensorError, OSError, KeyError) as error:
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a file of inputs and outputs ({error})") from error
     config = model.config
     u, v = from_network(uv.double(), config.image_size, config.corner_pixels).unbind(-1)
     scene = model.encode(video, aspect_ratio=io.get("aspect_ratio"))
     raw = scene.decode_raw(Queries(u.float(), v.float(), *times))
-    errors = {}
     if "memory" in io:
         with torch.inference_mode():
             aspect = io.get("aspect_ratio", torch.ones(len(video)))
-            errors["memory"] = float((model.encoded(video, aspect).memory - io["memory"]).abs().max())
-    errors.update({name: float((raw[name] - wanted).abs().max()) for name, wanted in expected.items()})
-    return errors
+            raw = {"memory": model.encoded(video, aspect).memory, **raw}
+        expected = {"memory": io["memory"], **expected}
+    for name, wanted in expected.items():  # they might stretch to each other
+        if raw[name].shape != wanted.shape:
+            shapes = f"{list(wanted.shape)}, the network's {list(raw[name].shape)}"
+            raise CheckpointError(f"{path}: {name} is {shapes}: recorded from a network of another size")
+    return {name: float((raw[name] - wanted).abs().max()) for name, wanted in expected.items()}
