@@ -120,14 +120,19 @@ def test_parameters_come_from_file_and_options(tmp_path: Path) -> None:
         (("--set", "window.length"), "must be NAME=VALUE"),
         (("--set", "window.length=four"), "window.length is 'four'; it must be a whole number"),
         (("--set", "frames.world=7"), ""),
+        (("--set", "window.length=[4"), r"--set window.length=\[4: the value is no YAML"),
+        (("--set", "window.length=2026-99-99"), "--set .*: the value is no YAML"),
         (("--params", "{bad}"), "is no YAML"),
+        (("--params", "{utf16}"), "utf16 is no YAML"),
         (("--params", "{empty}"), "holds no ros__parameters"),
     ],
 )
 def test_wrong_parameters_are_named(tmp_path: Path, options: tuple[str, ...], text: str) -> None:
     (tmp_path / "bad").write_text("a: [")
     (tmp_path / "empty").write_text("a: 1\n")
-    options = tuple(option.format(bad=tmp_path / "bad", empty=tmp_path / "empty") for option in options)
+    (tmp_path / "utf16").write_text("a: 1\n", "utf-16")
+    files = {name: tmp_path / name for name in ("bad", "empty", "utf16")}
+    options = tuple(option.format(**files) for option in options)
     if not text:
         assert read_parameters(parsed(*options))["frames.world"] == "7"
         return

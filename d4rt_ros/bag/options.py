@@ -64,7 +64,10 @@ def read_parameters(args: argparse.Namespace) -> dict[str, Value]:
         name, separator, value = assignment.partition("=")
         if not separator:
             raise ValueError(f"--set {assignment}: it must be NAME=VALUE")
-        given[name] = value if name in BY_NAME and BY_NAME[name].kind == "str" else yaml.safe_load(value)
+        try:
+            given[name] = value if name in BY_NAME and BY_NAME[name].kind == "str" else yaml.safe_load(value)
+        except (ValueError, yaml.YAMLError):  # the former of a date that no calendar has
+            raise ValueError(f"--set {assignment}: the value is no YAML") from None
     values: dict[str, object] = {**defaults(), **OFFLINE_DEFAULTS}
     for name, value in given.items():
         if name not in BY_NAME:
@@ -81,7 +84,7 @@ def _from_file(path: Path) -> dict[str, object]:
     """Parameters of a file of ROS 2 as {"window.length": 8}; nested names are joined."""
     try:
         tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     nodes = tree.values() if isinstance(tree, dict) else ()
     sections = [
