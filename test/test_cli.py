@@ -103,13 +103,21 @@ def test_parameters_come_from_file_and_options(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(
         "/**:\n  ros__parameters:\n    use_sim_time: true\n    window.length: 6\n    map: {voxel_size: 1}\n"
+        "    window.max_gap: 25e-1\n"  # as ROS reads it
     )
-    values = read_parameters(parsed("--params", str(file), "--set", "window.length=4", "--device", "cpu"))
+    values = read_parameters(
+        parsed(
+            "--params", str(file), "--set", "window.length=4", "--set", "scale.value=2e1", "--device", "cpu"
+        )
+    )
     assert (
         values["window.length"] == 4 and values["map.voxel_size"] == 1.0 and values["model.device"] == "cpu"
     )
+    assert values["window.max_gap"] == 2.5 and values["scale.value"] == 20.0
     assert values["tf.mode"] == "world_to_camera"
-    changed = {"window.length", "map.voxel_size", "model.device", "tf.mode"}
+    changed = {
+        "window.length", "window.max_gap", "map.voxel_size", "model.device", "scale.value", "tf.mode"
+    }  # fmt: skip
     assert {name for name, value in defaults().items() if values[name] != value} == changed
 
 

@@ -108,6 +108,16 @@ def test_files_that_hold_no_recipe_are_named(tmp_path: Path, text: str) -> None:
         load_recipe(tmp_path / "mine.yaml")
 
 
+def test_numbers_may_be_written_with_an_exponent_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "optimiser: {lr: 1e-4, muon_lr: 2E-2, clip: .1e+2, ema: 9.9e-1, final: 1e-2}\nlosses: {map: 1e0}"
+    )
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    found = recipe.optimiser
+    assert (found.lr, found.muon_lr, found.clip, found.ema) == (0.0001, 0.02, 10.0, 0.99)
+    assert (found.final, recipe.losses.map) == (0.01, 1.0)
+
+
 def test_the_documented_sections_are_those_of_a_recipe() -> None:
     text = (Path(__file__).parents[1] / "docs" / "TRAINING.md").read_text()
     listed = re.findall(r"^\| `(\w+)` \|", text.split("## A recipe")[1].split("## Sources")[0], re.MULTILINE)

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from d4rt_ros.bag.writing import STORAGES
+from d4rt_ros.model.yaml_text import load_yaml
 from d4rt_ros.node.parameters import BY_NAME, Value, defaults, refusal
 from d4rt_ros.outputs import TOPICS
 
@@ -65,7 +66,7 @@ def read_parameters(args: argparse.Namespace) -> dict[str, Value]:
         if not separator:
             raise ValueError(f"--set {assignment}: it must be NAME=VALUE")
         try:
-            given[name] = value if name in BY_NAME and BY_NAME[name].kind == "str" else yaml.safe_load(value)
+            given[name] = value if name in BY_NAME and BY_NAME[name].kind == "str" else load_yaml(value)
         except (ValueError, yaml.YAMLError):  # the former of a date that no calendar has
             raise ValueError(f"--set {assignment}: the value is no YAML") from None
     values: dict[str, object] = {**defaults(), **OFFLINE_DEFAULTS}
@@ -83,7 +84,7 @@ def read_parameters(args: argparse.Namespace) -> dict[str, Value]:
 def _from_file(path: Path) -> dict[str, object]:
     """Parameters of a file of ROS 2 as {"window.length": 8}; nested names are joined."""
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = load_yaml(path.read_text())
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     nodes = tree.values() if isinstance(tree, dict) else ()

@@ -245,8 +245,10 @@ def read_config(path: str | Path) -> ModelConfig:
     """Read our JSON or OpenD4RT's JSON or YAML. Raises ValueError naming the file."""
     import yaml
 
+    from d4rt_ros.model.yaml_text import load_yaml
+
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = load_yaml(Path(path).read_text())
         if not isinstance(values, dict):
             raise ValueError("not a mapping")
         values = values.get("model", values) if "encoder" not in values else values

@@ -12,6 +12,7 @@ import yaml
 
 from d4rt_ros.model import ModelConfig, named_config
 from d4rt_ros.model.checks import ABOVE_0, NOT_NEGATIVE, SHARE, Range, at_least, check_fields
+from d4rt_ros.model.yaml_text import load_yaml
 from d4rt_ros.training.augment import AugmentSettings
 from d4rt_ros.training.losses import LossWeights
 from d4rt_ros.training.sampling import SamplingSettings
@@ -193,7 +194,7 @@ def load_recipe(path: str | Path) -> Recipe:
         names = ", ".join(sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("*.yaml")))
         raise FileNotFoundError(f"no recipe at {file}; those in the package are {names}")
     try:
-        values = yaml.safe_load(file.read_text())
+        values = load_yaml(file.read_text())
         return recipe_from_dict({} if values is None else values)
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: {error}") from error
