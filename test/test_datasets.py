@@ -36,6 +36,7 @@ from d4rt_ros.training.datasets import open_source
 from d4rt_ros.training.datasets.lifted import surface_normals
 from d4rt_ros.training.datasets.rgbd import RgbdSequence
 from d4rt_ros.training.datasets.sequences import BrokenSequence, FolderSource
+from d4rt_ros.training.feed import focal_lengths
 from d4rt_ros.training.recipe import SourceSettings
 from d4rt_ros.training.sampling import SamplingSettings, sample_queries
 
@@ -86,6 +87,15 @@ def test_answers_of_every_set_are_those_of_the_scene(kind: str, tmp_path: Path) 
     inside = ((truth.uv >= 0) & (truth.uv <= 1)).all(-1)[truth.visibility_valid]
     assert not bool((seen & ~inside).any())
     assert float((seen == inside).float().mean()) > 0.9  # few are hidden by the disc
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_set_tells_its_lens(kind: str, tmp_path: Path) -> None:
+    WRITERS[kind](tmp_path / "scene")
+    clips, focal = opened(kind, tmp_path).make([3, 8]), 0.5 if kind == "tartanair" else F / W
+    assert focal_lengths(clips).tolist() == pytest.approx([focal] * 2, rel=1e-3)
+    half = CroppedClips(clips, torch.tensor([[0.25, 0.2, 0.5, 0.6]]).expand(2, 4))
+    assert focal_lengths(half).tolist() == pytest.approx([2 * focal] * 2, rel=1e-3)
 
 
 def test_a_disc_hides_the_wall_behind_it(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ class CroppedClips:
         self.depth = F.grid_sample(clips.depth, grid, "nearest", "border", align_corners=False)
         self.motion = F.grid_sample(clips.motion, grid, "nearest", "border", align_corners=False)
         self.aspect_ratio = clips.aspect_ratio * w / h
+        focal = getattr(clips, "focal", None)
+        self.focal = None if focal is None else focal / w
         self.anchors = None
         anchors = getattr(clips, "anchors", None)
         if anchors is not None:

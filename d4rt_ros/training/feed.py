@@ -138,8 +138,12 @@ class Feed:
 def focal_lengths(clips: ClipBatch) -> Tensor:
     """Focal length [B] in image widths, that of a usual lens where the clips' points do not tell.
 
-    Of pairs of points in a row, so that the axis may lie anywhere, as in what is cut out of a frame.
+    Of pairs of points in a row, so that the axis may lie anywhere, as in what is cut out of a frame. Clips
+    that answer only on their tracks have it as `focal`.
     """
+    known: Tensor | None = getattr(clips, "focal", None)
+    if known is not None:
+        return known
     line = torch.tensor([0.1, 0.25, 0.75, 0.9])
     u, v = line.repeat(2), torch.tensor([0.25] * 4 + [0.75] * 4)
     truth = clips.answer(Queries.make(u, v, 0, 0, 0).apply(lambda x: x.expand(len(clips.video), -1)))

@@ -39,13 +39,17 @@ class TrackClip:
 
 
 class TrackedClips:
-    """A `ClipBatch` whose queries start at `anchors` [B, T, M, 2]: u, v of seen tracks, else NaN."""
+    """A `ClipBatch` whose queries start at `anchors` [B, T, M, 2]: u, v of seen tracks, else NaN.
+
+    focal: of the lenses [B], in image widths, which queries off the tracks do not tell.
+    """
 
     def __init__(self, clips: list[TrackClip]) -> None:
         """Stack clips of one shape; tracks are padded to the longest list."""
         self.video = torch.stack([c.video for c in clips])
         self.depth = torch.stack([c.depth for c in clips])
         self.aspect_ratio = torch.tensor([c.aspect_ratio for c in clips])
+        self.focal = torch.stack([c.camera[0, 0] for c in clips])
         self._clips = clips
         self._camera_from_world = [torch.linalg.inv(c.world_from_camera.double()) for c in clips]
         self._normals = surface_normals(self.depth, torch.stack([c.camera for c in clips]).float())
