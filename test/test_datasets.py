@@ -25,6 +25,7 @@ from clips_on_disk import (
     damage_missing,
     damage_poses,
     write_movi,
+    write_pointodyssey,
     write_rgbd,
 )
 from PIL import Image
@@ -211,6 +212,19 @@ def test_files_that_are_wrong_in_an_unexpected_way_refuse_one_sequence(
     source = opened("rgbd", tmp_path)
     assert list(source.refused) == ["odd"]
     assert source.refused["odd"].startswith("IndexError")
+
+
+@pytest.mark.parametrize("wrong", ["valids", "intrinsics"])
+def test_sequences_none_of_whose_tracks_is_in_an_image_are_refused(tmp_path: Path, wrong: str) -> None:
+    """They are marked as visible all the same, and nothing could be asked about them."""
+    for name in ("good", "odd"):
+        write_pointodyssey(tmp_path / name)
+    values = dict(np.load(tmp_path / "odd" / "anno.npz"))
+    values[wrong] = np.zeros_like(values[wrong])
+    if wrong == "intrinsics":
+        values[wrong][:] = [[F, 0, 10 * W], [0, F, H / 2], [0, 0, 1]]
+    np.savez(tmp_path / "odd" / "anno.npz", **values)
+    assert opened("pointodyssey", tmp_path).refused == {"odd": "no track is seen in frames 0 to 0"}
 
 
 def test_sequences_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -76,11 +76,12 @@ class PointOdysseySequence:
             if "valids" in values:
                 tracks[~values["valids"][chosen].astype(bool)] = np.nan
         useful = np.flatnonzero(seen.any(0))
+        none = f"no track is seen in frames {chosen[0]} to {chosen[-1]}"
         if not len(useful):
-            raise BrokenSequence(f"no track is seen in frames {chosen[0]} to {chosen[-1]}")
+            raise BrokenSequence(none)
         useful = useful[:: -(-len(useful) // _MOST_TRACKS)]
         height, width = images[0].shape[:2]
-        return TrackClip(
+        clip = TrackClip(
             video=stack_video(images, size),
             depth=check_depth(stack_nearest([_metres(d) for d in depths], size)),
             camera=camera_of(self._k[chosen], width, height),
@@ -89,6 +90,9 @@ class PointOdysseySequence:
             tracks=torch.from_numpy(tracks[:, useful]),
             seen=torch.from_numpy(seen[:, useful]),
         )
+        if not torch.isfinite(clip.anchors()).any():  # marked as seen, but not known or not in the image
+            raise BrokenSequence(none)
+        return clip
 
 
 def _metres(depth: np.ndarray) -> np.ndarray:

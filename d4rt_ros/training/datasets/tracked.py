@@ -37,6 +37,13 @@ class TrackClip:
     tracks: Tensor
     seen: Tensor
 
+    def anchors(self) -> Tensor:
+        """u, v of seen tracks [T, M, 2], NaN where one is not seen, not known or not in the image."""
+        camera_from_world = torch.linalg.inv(self.world_from_camera.double())
+        uv = project(move(camera_from_world[:, None], self.tracks.double()), self.camera[:, None])
+        good = self.seen & torch.isfinite(uv).all(-1) & ((uv >= 0) & (uv < 1)).all(-1)
+        return torch.where(good[..., None], uv.float(), torch.nan)
+
 
 class TrackedClips:
     """A `ClipBatch` whose queries start at `anchors` [B, T, M, 2]: u, v of seen tracks, else NaN.
@@ -58,17 +65,13 @@ class TrackedClips:
         self.anchors = torch.full((batch, frames, most, 2), torch.nan)
         self.motion = torch.zeros_like(self.depth)
         for row, clip in enumerate(clips):
-            uv = project(
-                move(self._camera_from_world[row][:, None], clip.tracks.double()), clip.camera[:, None]
-            )
-            good = clip.seen & torch.isfinite(uv).all(-1) & ((uv >= 0) & (uv < 1)).all(-1)
-            self.anchors[row, :, : uv.shape[1]] = torch.where(good[..., None], uv.float(), torch.nan)
-            self._splat_motion(row, clip, good)
+            self.anchors[row, :, : clip.tracks.shape[1]] = clip.anchors()
+            self._splat_motion(row, clip)
 
-    def _splat_motion(self, row: int, clip: TrackClip, good: Tensor) -> None:
+    def _splat_motion(self, row: int, clip: TrackClip) -> None:
         """World speed at the pixels of seen tracks."""
         step = torch.diff(clip.tracks, dim=0, append=clip.tracks[-1:]).norm(dim=-1).nan_to_num(0.0)
-        time, track = good.nonzero(as_tuple=True)
+        time, track = torch.isfinite(self.anchors[row]).all(-1).nonzero(as_tuple=True)
         y, x = self._cell(self.anchors[row, time, track])
         self.motion[row, time, y, x] = step[time, track].float()
 
