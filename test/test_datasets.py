@@ -30,6 +30,7 @@ from clips_on_disk import (
 )
 from PIL import Image
 from plane_clips import FOCAL, plane_clip, plane_clips
+from tiny_recipe import tiny
 
 from d4rt_ros.model import ModelConfig, Queries
 from d4rt_ros.training.augment import CroppedClips
@@ -37,8 +38,8 @@ from d4rt_ros.training.datasets import open_source
 from d4rt_ros.training.datasets.lifted import surface_normals
 from d4rt_ros.training.datasets.rgbd import RgbdSequence
 from d4rt_ros.training.datasets.sequences import BrokenSequence, FolderSource
-from d4rt_ros.training.feed import focal_lengths
-from d4rt_ros.training.recipe import SourceSettings
+from d4rt_ros.training.feed import Feed, focal_lengths
+from d4rt_ros.training.recipe import SourceSettings, recipe_from_dict
 from d4rt_ros.training.sampling import SamplingSettings, sample_queries
 
 MODEL = ModelConfig(frames=4, image_size=(24, 32), patch=(2, 8, 8), vit_width=32, dec_width=32)
@@ -225,6 +226,20 @@ def test_sequences_none_of_whose_tracks_is_in_an_image_are_refused(tmp_path: Pat
         values[wrong][:] = [[F, 0, 10 * W], [0, F, H / 2], [0, 0, 1]]
     np.savez(tmp_path / "odd" / "anno.npz", **values)
     assert opened("pointodyssey", tmp_path).refused == {"odd": "no track is seen in frames 0 to 0"}
+
+
+def test_a_crop_that_leaves_no_track_to_ask_about_is_not_made(tmp_path: Path) -> None:
+    write_pointodyssey(tmp_path / "scene")
+    values = dict(np.load(tmp_path / "scene" / "anno.npz"))
+    corner = np.flatnonzero(values["visibs"].all(0))[:1]
+    kept = {name: values[name][:, corner] for name in ("trajs_3d", "visibs", "valids")}
+    np.savez(tmp_path / "scene" / "anno.npz", **{**values, **kept})
+    source = {"kind": "pointodyssey", "path": str(tmp_path)}
+    feed = Feed(recipe_from_dict(tiny(sources=[source], augment={"crop": 1.0})))
+    batches = [feed.batch(number) for number in range(12)]
+    assert all(batch.truth.xyz_valid.any(1).all() for batch in batches)
+    whole = torch.cat([batch.aspect_ratio for batch in batches]) == W / H
+    assert 0 < whole.sum() < len(whole)
 
 
 def test_sequences_of_one_name_are_told_apart(tmp_path: Path) -> None:

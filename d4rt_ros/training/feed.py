@@ -29,6 +29,7 @@ from d4rt_ros.training.truth import ClipBatch, Truth
 
 D = TypeVar("D", Queries, Truth)
 _PLAIN = ("video", "aspect_ratio", "focal", "guessed_focal", "depth")  # tensors of a batch
+_WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # box of a crop that leaves nothing out
 _FOCAL_ERROR = 0.1  # standard deviation of the logarithm: nobody tells a robot's camera exactly
 
 
@@ -119,7 +120,7 @@ class Feed:
         generators = [torch.Generator().manual_seed(_seed(recipe.seed, 4, number, row)) for row in rows]
         boxes = torch.tensor([random_box(recipe.augment, g) for g in generators])
         if bool((boxes[:, 2:] < 1).any()):
-            clips = CroppedClips(clips, boxes)
+            clips = _cropped(clips, boxes)
         near = recipe.sampling.near_share(number // recipe.optimiser.accumulate)
         queries = sample_queries(clips, recipe.sampling, near, generators)
         video = [augment_colour(v, recipe.augment, g) for v, g in zip(clips.video, generators)]
@@ -133,6 +134,15 @@ class Feed:
             "depth": clips.depth,
         }
         return plain, queries, clips.answer(queries)
+
+
+def _cropped(clips: ClipBatch, boxes: Tensor) -> CroppedClips:
+    """Clips cut to boxes, but not those in whose box there is no track to ask about."""
+    cropped = CroppedClips(clips, boxes)
+    if cropped.anchors is None:
+        return cropped
+    asked = torch.isfinite(cropped.anchors).flatten(1).any(1, keepdim=True)
+    return cropped if asked.all() else CroppedClips(clips, torch.where(asked, boxes, _WHOLE))
 
 
 def focal_lengths(clips: ClipBatch) -> Tensor:
