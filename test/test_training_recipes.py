@@ -93,6 +93,8 @@ NAN = math.nan
         ({"sources": [{"kind": "movi", "options": {"max_stride": "x"}}]}, "max_stride is 'x'"),
         ({"sources": [{"kind": "movi", "options": {"max_stride": 0}}]}, "max_stride is 0"),
         ({"sources": [{"kind": "movi", "options": {"max_stride": 1.5}}]}, "max_stride is 1.5"),
+        ({"sources": [{"options": {"size": [32, 32]}}, {}]},
+         r"clips of \(4, 16, 16\) and \(4, 32, 32\) frames, rows and columns, which one batch does not hold"),
         ({"sources": [{"kind": "vhs"}]}, "source kind 'vhs' is unknown"),
     ],
 )  # fmt: skip

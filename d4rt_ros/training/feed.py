@@ -52,7 +52,9 @@ class Batch:
 
 
 class ClipSource(Protocol):
-    """Something that makes clips: procedural scenes, or a data set."""
+    """Something that makes clips: procedural scenes, or a data set. shape: their frames, rows, columns."""
+
+    shape: tuple[int, int, int]
 
     def make(self, seeds: list[int]) -> ClipBatch:
         """One clip for every seed, the same for the same seed."""
@@ -71,7 +73,10 @@ class Feed:
     """
 
     def __init__(self, recipe: Recipe, rank: int = 0, world: int = 1, worker: int = 0) -> None:
-        """Open the sources. Raises ValueError if the chunks do not divide over the processes."""
+        """Open the sources.
+
+        Raises ValueError if the chunks do not divide over the processes, or do not fit together.
+        """
         chunks = recipe.feed.batch // recipe.feed.chunk
         if chunks % world:
             raise ValueError(
@@ -81,6 +86,12 @@ class Feed:
         self._chunks = range(rank * chunks // world, (rank + 1) * chunks // world)
         self._sources = [open_source(s, recipe.model) for s in recipe.sources]
         weights = np.array([s.weight for s in recipe.sources], dtype=float)
+        shapes = sorted({source.shape for source, weight in zip(self._sources, weights) if weight})
+        if len(shapes) > 1 and len(self._chunks) > 1:
+            raise ValueError(
+                f"sources make clips of {' and '.join(map(str, shapes))} frames, rows and columns, which one "
+                "batch does not hold: give them one size, or make feed.chunk as large as feed.batch"
+            )
         self._weights = weights / weights.sum()
         self._pool: dict[int, list[ClipBatch]] = {}
 

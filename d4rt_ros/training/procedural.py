@@ -35,6 +35,7 @@ class ProceduralSource:
             raise ValueError(f"motion is {motion}, must be two positive numbers, the lower one first")
         self._motion = (low, high)
         self._scenes = _scenes(SceneRecipe(**{"frames": model.frames, "size": model.image_size, **options}))
+        self.shape = (self._scenes.recipe.frames, *self._scenes.recipe.size)
 
     def make(self, seeds: list[int]) -> ClipBatch:
         """A batch of len(seeds) clips; the first seed stands for all."""

@@ -52,6 +52,7 @@ class FolderSource:
         Raises FileNotFoundError if there is none, BrokenSequence with every reason if none is sound.
         """
         self._frames, self._size, self._max_stride = frames, size, max_stride
+        self.shape = (frames, *size)
         self.refused: dict[str, str] = {}
         self._sequences: dict[str, PosedSequence] = {}  # by their folders under `root`
         paths = find(Path(root)) if Path(root).is_dir() else []
