@@ -90,6 +90,8 @@ NAN = math.nan
         ({"sources": [{"weight": -1}]}, "source's weight is -1"),
         ({"sources": [{"options": None}]}, "source's options is None"),
         ({"sources": [{"options": {"objects": 1.5}}]}, "objects is 1.5"),
+        ({"sources": [{"options": {"motion": [1.0]}}]}, r"motion is \[1.0\], must be two positive numbers"),
+        ({"sources": [{"options": {"motion": 1.0}}]}, "options of source 'procedural'"),
         ({"sources": [{"kind": "movi", "options": {"max_stride": "x"}}]}, "max_stride is 'x'"),
         ({"sources": [{"kind": "movi", "options": {"max_stride": 0}}]}, "max_stride is 0"),
         ({"sources": [{"kind": "movi", "options": {"max_stride": 1.5}}]}, "max_stride is 1.5"),

@@ -30,7 +30,7 @@ class ProceduralSource:
         TypeError or ValueError if one does not exist or fit.
         """
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-        low, high = motion
+        low, high = motion if len(motion) == 2 else (0.0, 0.0)
         if not 0 < low <= high:
             raise ValueError(f"motion is {motion}, must be two positive numbers, the lower one first")
         self._motion = (low, high)
