@@ -202,6 +202,21 @@ def test_broken_tapvid3d_is_refused(tmp_path: Path) -> None:
         open_sequences(tmp_path / "d")
 
 
+def test_damaged_archives_are_refused_by_name_and_others_are_read(tmp_path: Path) -> None:
+    whole = disk.tapvid3d(tmp_path / "whole.npz").read_bytes()
+    index = whole.rfind(b"PK\x01\x02")  # of what is inside, at the end
+    (tmp_path / "overwritten.npz").write_bytes(whole[:index] + b"XXXX" + whole[index + 4 :])
+    (tmp_path / "cut.npz").write_bytes(whole[:-500])
+    (tmp_path / "empty.npz").touch()
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))  # of no layout: nothing is said of it
+    told: list[str] = []
+    assert [s.name for s in open_sequences(tmp_path, told.append)] == ["whole"]
+    assert [line.split(",")[0] for line in told] == [
+        "cut: refused", "empty: refused", "overwritten: refused"
+    ]  # fmt: skip
+    assert "cut.npz is cut off or no .npz file" in told[0]
+
+
 def test_broken_frames_are_skipped_with_a_count(tmp_path: Path) -> None:
     folder = disk.seven_scenes(tmp_path / "kitchen")
     (folder / "frame-000002.depth.png").unlink()

@@ -21,16 +21,21 @@ _KEYS = ("images_jpeg_bytes", "queries_xyt", "tracks_XYZ", "visibility", "fx_fy_
 
 
 def matches(path: Path) -> bool:
-    """True for an .npz file that has the set's arrays."""
-    if path.suffix != ".npz" or not path.is_file() or not zipfile.is_zipfile(path):
+    """True for an .npz file that has the set's arrays, or that cannot be looked into: `read` says why."""
+    if path.suffix != ".npz" or not path.is_file():
         return False
-    with zipfile.ZipFile(path) as archive:
-        return "tracks_XYZ.npy" in archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "tracks_XYZ.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return True
 
 
 def read(path: Path) -> Sequence:
     """Read one video. Raises DataError for a missing array, shapes that disagree, or unusable poses."""
     name = path.stem
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{name}: refused, {path.name} is cut off or no .npz file")
     try:
         with np.load(path) as arrays:
             missing = [key for key in _KEYS if key not in arrays.files]
