@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -272,6 +273,20 @@ def test_stamps_with_a_point_or_a_mark_before_them_are_read(tmp_path: Path) -> N
     refusals: list[str] = []
     with pytest.raises(DataError, match="a stamp is no number of nanoseconds"):
         open_sequences(tmp_path, refusals.append)
+
+
+@pytest.mark.parametrize("write", [disk.seven_scenes, disk.tum, disk.tum_short, disk.euroc, disk.kitti])
+def test_a_mark_before_a_text_is_no_part_of_it(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    write(tmp_path / "scene")
+    expected = _open(tmp_path)
+    for path in tmp_path.rglob("*"):
+        if path.suffix in (".txt", ".csv", ".json", ".yaml"):
+            path.write_text(path.read_text(), "utf-8-sig")
+    found = _open(tmp_path)
+    assert found.notes == expected.notes
+    assert np.array_equal(found.stamps, expected.stamps)
+    assert found.world_from_camera is not None and expected.world_from_camera is not None
+    assert np.array_equal(found.world_from_camera, expected.world_from_camera)
 
 
 def test_mostly_broken_sequences_are_refused_by_name(tmp_path: Path) -> None:

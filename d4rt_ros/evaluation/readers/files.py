@@ -1,4 +1,7 @@
-"""What the layouts share: images and depth from files, poses that are poses, and frames left out by name."""
+"""What the layouts share: images and depth from files, poses that are poses, and frames left out by name.
+
+Texts may begin with the mark that editors on Windows put there (utf-8-sig).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def read_numbers(path: Path, columns: int | None = None) -> np.ndarray:
         DataError: missing, unreadable, or (when `columns` is given) rows shorter than that.
     """
     try:
-        lines = [line.replace(",", " ").split() for line in path.read_text().splitlines()]
+        lines = [line.replace(",", " ").split() for line in path.read_text("utf-8-sig").splitlines()]
         rows = [[float(word) for word in line] for line in lines if line and not line[0].startswith("#")]
         table = np.array(rows, np.float64)
     except (OSError, ValueError) as error:
@@ -53,7 +56,7 @@ def read_yaml(path: Path) -> Any:
 
     Raises OSError, UnicodeDecodeError or yaml.YAMLError.
     """
-    text = path.read_text()
+    text = path.read_text("utf-8-sig")
     return yaml.safe_load(text.split("\n", 1)[-1] if text.startswith("%YAML:") else text)
 
 

@@ -94,7 +94,7 @@ def _read_drawn(path: Path) -> Sequence:
 def _calibration(path: Path) -> dict[str, np.ndarray]:
     """Rows `P2: 12 numbers` and `Tr: 12 numbers` of calib.txt as [3, 4]."""
     try:
-        rows = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+        rows = (line.split(":", 1) for line in path.read_text("utf-8-sig").splitlines() if ":" in line)
         return {key.strip(): np.array(values.split(), np.float64).reshape(3, 4) for key, values in rows}
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}") from None

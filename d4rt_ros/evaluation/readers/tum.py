@@ -63,8 +63,8 @@ def read(path: Path) -> Sequence:
 def _stamped_files(index: Path) -> list[tuple[float, Path]]:
     """(seconds, file) of every line of rgb.txt or depth.txt, in order of time."""
     try:
-        words = [line.split() for line in index.read_text().splitlines() if line and not line.startswith("#")]
-        return sorted((float(w[0]), index.parent / w[1]) for w in words if w)
+        words = [line.split() for line in index.read_text("utf-8-sig").splitlines()]
+        return sorted((float(w[0]), index.parent / w[1]) for w in words if w and not w[0].startswith("#"))
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{index}: {error}") from None
 
@@ -137,7 +137,7 @@ def _camera(name: str, size: tuple[int, int], notes: list[str]) -> Camera:
 
 def _read_short(path: Path) -> Sequence:
     try:
-        truth = json.loads((path / "ground_truth.json").read_text())
+        truth = json.loads((path / "ground_truth.json").read_text("utf-8-sig"))
         calibration = read_yaml(path / "camera_intrinsics.yaml")
         k = np.array(calibration["intrinsics"], np.float64)
         per_metre = 1 / float(calibration["depth_scale"])
