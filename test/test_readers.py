@@ -63,6 +63,12 @@ def test_tum(tmp_path: Path) -> None:
     assert not _open(disk.tum(tmp_path / "rgbd_dataset_freiburg3_walking_xyz")).static
 
 
+def test_tum_s_truth_may_be_in_any_order(tmp_path: Path) -> None:
+    truth = disk.tum(tmp_path / "room") / "groundtruth.txt"
+    truth.write_text("\n".join(reversed(truth.read_text().splitlines())))
+    _same_poses(_open(tmp_path))
+
+
 def test_tum_fr1_is_undistorted(tmp_path: Path) -> None:
     sequence = _open(disk.tum(tmp_path / "rgbd_dataset_freiburg1_xyz"))
     assert sequence.intrinsics is not None and sequence.depth is not None

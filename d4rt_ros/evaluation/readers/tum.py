@@ -87,6 +87,7 @@ def _read_standard(path: Path) -> Sequence:
     depths = _stamped_files(path / "depth.txt") if with_depth else []
     depth_of = nearest(np.array([t for t, _ in depths]), times, _WITHIN_S)
     table = read_numbers(path / "groundtruth.txt", 8) if with_poses else np.zeros((0, 8))
+    table = table[np.argsort(table[:, 0], kind="stable")]  # some files are put together of parts
     poses = _quaternion_poses(table[:, 1:])
     pose_of = nearest(table[:, 0], times, _WITHIN_S)
     skipped = Skipped(path.name, len(colors))
