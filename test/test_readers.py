@@ -331,6 +331,13 @@ def test_wrong_depth_scale_is_refused(tmp_path: Path, per_metre: float, factor: 
         assert float(str(told.value).split()[-1]) == pytest.approx(float(factor), rel=0.2)
 
 
+def test_a_camera_at_rest_tells_no_scale(tmp_path: Path) -> None:
+    folder = disk.seven_scenes(tmp_path / "kitchen")
+    for path in folder.glob("frame-*"):
+        path.write_bytes((folder / f"frame-000000.{path.name.split('.', 1)[1]}").read_bytes())
+    assert len(_open(folder)) == disk.COUNT
+
+
 def test_depth_of_8_bits_or_of_another_size_is_refused(tmp_path: Path) -> None:
     folder = disk.seven_scenes(tmp_path / "kitchen")
     path = folder / "frame-000000.depth.png"

@@ -15,6 +15,7 @@ _TOLERATED = 2.0  # a scale that is off by less is not told from noise
 _CLEARLY_BETTER = 0.6
 _MOTION = 0.05  # camera motion over depth at which a wrong scale shows well
 _REACH = 60  # frames to look ahead for it
+_EXACT = 1e-4  # disagreement, of the depth, below which there is none: a camera at rest leaves but rounding
 
 
 def check_depth(sequence: Sequence) -> None:
@@ -68,7 +69,7 @@ def _better_factor(sequence: Sequence, middle: float) -> float | None:
         b = a + int(far[0] if len(far) else moved.argmax())
         depths, pair = (sequence.depth[a], sequence.depth[b]), (poses[a], poses[b])
         errors.append([_disagreement(depths, pair, sequence.intrinsics, factor) for factor in _FACTORS])
-    table = np.array(errors)  # [pairs, factors], NaN where the frames do not overlap at that scale
+    table = np.array(errors) + _EXACT  # [pairs, factors], NaN where frames do not overlap at that scale
     ratios = []
     for column in table.T:
         both = np.isfinite(column) & np.isfinite(table[:, len(_FACTORS) // 2])
