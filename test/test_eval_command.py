@@ -88,6 +88,16 @@ def test_nothing_to_measure_is_an_error(
     assert "--windows is 0, it has to be at least 1" in capsys.readouterr().err
 
 
+def test_figures_that_cannot_be_written_are_told_before_the_work(
+    tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk.seven_scenes(tmp_path / "kitchen")
+    assert _run(tmp_path, weights, "--json", str(tmp_path / "none" / "f.json")) == 2
+    told = capsys.readouterr()
+    assert "No such file or directory" in told.err and "none/f.json" in told.err
+    assert not told.out
+
+
 def test_table_leaves_out_what_was_not_measured() -> None:
     lines = table(
         {"absrel": 0.2, "absrel_constant": 0.4, "oa": 0.5, "oa_still": 0.0, "clips": 3}

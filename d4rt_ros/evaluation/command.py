@@ -44,6 +44,7 @@ def main(args: argparse.Namespace) -> int:
 
     Raises:
         ValueError: an argument out of range, weights that do not load, no sequence that can be measured.
+        OSError: the file of figures cannot be written.
     """
     for name in ("windows", "span"):
         value = getattr(args, name)
@@ -58,6 +59,8 @@ def main(args: argparse.Namespace) -> int:
     sequences = open_sequences(args.dir, refuse)
     device = select_device(args.device)
     model = load_model(args.checkpoint, device, select_precision(args.precision, device))
+    if args.json:
+        args.json.open("a").close()  # what cannot be written should not turn out when all is measured
     results: dict[str, dict[str, float]] = {}
     for sequence in sequences:
         try:
