@@ -111,10 +111,13 @@ def load_network(values: dict[str, Value]) -> D4RT:
 
 
 def fingerprint(path: Path) -> list[list[Any]]:
-    """Path, size and time of change of a file or of the files of a bag or folder."""
-    files = (
-        [path] if path.is_file() else storage_files(path) or sorted(path.iterdir()) if path.is_dir() else []
-    )
+    """Path, size and time of change of a file or of the files of a bag or folder.
+
+    Not of folders in it: an output that is written there is none of the input.
+    """
+    files = [path] if path.is_file() else []
+    if path.is_dir():
+        files = storage_files(path) or sorted(file for file in path.iterdir() if file.is_file())
     return [[str(path.absolute())]] + [
         [file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files
     ]
