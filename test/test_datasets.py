@@ -193,6 +193,20 @@ def test_what_is_too_far_to_be_written_is_not_known(tmp_path: Path) -> None:
     assert float(depth.nan_to_num(0.0).max()) < 100
 
 
+def test_a_tag_that_turns_a_picture_is_left_alone(tmp_path: Path) -> None:
+    write_rgbd(tmp_path / "scene")
+    plain = opened("rgbd", tmp_path, max_stride=1).make([1])
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: to be turned right, as telephones write it
+    tag = turned.tobytes()
+    for path in (tmp_path / "scene" / "color").iterdir():
+        start, rest = path.read_bytes()[:2], path.read_bytes()[2:]
+        path.write_bytes(start + b"\xff\xe1" + (len(tag) + 2).to_bytes(2, "big") + tag + rest)
+    tagged = opened("rgbd", tmp_path, max_stride=1).make([1])
+    assert torch.equal(tagged.video, plain.video)
+    assert torch.equal(tagged.aspect_ratio, plain.aspect_ratio)
+
+
 def test_scans_of_which_every_nth_frame_was_exported_are_read(tmp_path: Path) -> None:
     write_rgbd(tmp_path / "scene")
     for folder in ("color", "depth", "pose"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import sequences_on_disk as disk
+from PIL import Image
 
 from d4rt_ros.evaluation.readers import open_sequences
 from d4rt_ros.evaluation.readers.files import missing_numbers, nearest
@@ -191,6 +193,14 @@ def test_tapvid3d(tmp_path: Path) -> None:
     np.testing.assert_allclose(sequence.tracks.query_uv * disk.SIZE[::-1], first[:, :2] / first[:, 2:])
     static = _open(disk.tapvid3d(tmp_path / "pstudio.npz", extrinsics_w2c=None))
     assert static.world_from_camera is None
+
+
+def test_a_tag_that_turns_a_frame_is_left_alone(tmp_path: Path) -> None:
+    jpeg, turned = io.BytesIO(), Image.Exif()
+    turned[0x0112] = 6  # orientation: to be turned right
+    Image.fromarray(disk.images()[0]).save(jpeg, "JPEG", exif=turned)
+    path = disk.tapvid3d(tmp_path / "x.npz", images_jpeg_bytes=np.array([jpeg.getvalue()] * disk.COUNT))
+    assert _open(path).images[0].shape == (*disk.SIZE, 3)
 
 
 def test_broken_tapvid3d_is_refused(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def read(path: Path) -> Sequence:
 
 
 def _decode(data: bytes, name: str) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # tracks lie in the image as it is stored
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if pixels is None:
         raise DataError(f"{name}: a frame is no readable JPEG")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

@@ -106,8 +106,9 @@ def _reason(error: Exception) -> str:
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """Read an image, colours as RGB. Raises BrokenSequence naming the file."""
-    image = cv2.imread(str(path), flags) if path.is_file() else None
+    """Read an image, colours as RGB, as it lies in the file. Raises BrokenSequence naming the file."""
+    # a tag that tells how to hold it is left alone: depth, poses and lens have none
+    image = cv2.imread(str(path), flags | cv2.IMREAD_IGNORE_ORIENTATION) if path.is_file() else None
     if image is None:
         raise BrokenSequence(f"{path.name} is missing or unreadable")
     return image[..., ::-1] if flags == cv2.IMREAD_COLOR else image
