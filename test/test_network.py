@@ -187,6 +187,15 @@ def test_shorter_windows_are_fine() -> None:
     assert small_model().encode(torch.rand(4, 3, 64, 64)).decode(some_queries(5, 4)).xyz.shape == (5, 3)
 
 
+@pytest.mark.parametrize("width", [2, 4, 6, 10])
+def test_tokens_of_few_channels_have_places(width: int) -> None:
+    """Time comes before row and column where there are too few channels for all three."""
+    config = ModelConfig(frames=4, image_size=(16, 24), vit_width=width, vit_heads=1)
+    place = D4RT(config).encoder.position
+    assert place.shape == (12, width) and place.isfinite().all()
+    assert len(place[:, :2].unique(dim=0)) == 2
+
+
 def test_answers_belong_to_who_asks() -> None:
     encoded = small_model().encode(torch.rand(8, 3, 64, 64))
     weight = torch.ones(1, requires_grad=True)

@@ -19,7 +19,7 @@ FLOW_CELLS = 2  # of a token's flow, each way
 
 def sines(position: Tensor, width: int) -> Tensor:
     """Sine and cosine of `position` [N] at width / 2 frequencies, interleaved, base 10,000: [N, width]."""
-    step = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000.0) / width))
+    step = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(10000.0) / max(width, 1)))
     angle = position.to(torch.float64)[:, None] * step
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1).to(torch.float32)
 
