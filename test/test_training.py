@@ -154,6 +154,27 @@ def test_sigterm_writes_a_checkpoint_that_resumes(tmp_path: Path) -> None:
         train(trainer.recipe, tmp_path / "run")
 
 
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_a_run_leaves_those_who_make_its_clips(tmp_path: Path, kind: signal.Signals) -> None:
+    """Ctrl-C goes to all processes of a terminal, SIGTERM to those of a job; also while they only begin."""
+    config = tmp_path / "recipe.yaml"
+    config.write_text(yaml.safe_dump(tiny(feed={"batch": 2, "chunk": 1, "workers": 1})))
+    command = "import sys; from d4rt_ros.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, "train", str(config), "--out", str(tmp_path / "run")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while len(children.read_text().split()) < 2:  # multiprocessing's own, and the worker
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, kind)
+    assert process.wait(60) == 0
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
 def test_signals_are_the_caller_s_again_when_a_run_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

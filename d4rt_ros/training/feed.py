@@ -6,6 +6,7 @@ fresh colours, and the oldest is replaced after `reuse` batches. So making clips
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import queue
@@ -30,6 +31,7 @@ from d4rt_ros.training.truth import ClipBatch, Truth
 D = TypeVar("D", Queries, Truth)
 _PLAIN = ("video", "aspect_ratio", "focal", "guessed_focal", "depth")  # tensors of a batch
 _WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # box of a crop that leaves nothing out
+_STOPS = (signal.SIGINT, signal.SIGTERM)  # to a run and all its processes: it takes its step to the end
 _FOCAL_ERROR = 0.1  # standard deviation of the logarithm: nobody tells a robot's camera exactly
 
 
@@ -203,8 +205,8 @@ def _unpack(packed: dict[str, Any]) -> Batch:
 
 def _work(recipe: Recipe, rank: int, world: int, worker: int, start: int, out: Any) -> None:
     """A worker process: makes its batches in order, and ends with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for kind in _STOPS:
+        signal.signal(kind, signal.SIG_IGN)
     torch.set_num_threads(1)
     parent = os.getppid()
     try:
@@ -236,12 +238,17 @@ class Batches:
         self._queues: list[Any] = []
         self._feed = Feed(recipe, rank, world) if recipe.feed.workers == 0 else None
         context = multiprocessing.get_context("spawn")
+        atexit.register(self.close)  # or multiprocessing would wait for who ignores SIGTERM
         for worker in range(recipe.feed.workers):
             out = context.Queue(recipe.feed.prefetch)
             process = context.Process(
                 target=_work, args=(_portable(recipe), rank, world, worker, start, out), daemon=True
             )
-            process.start()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # also until it ignores them itself
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._processes.append(process)
             self._queues.append(out)
 
@@ -264,8 +271,9 @@ class Batches:
 
     def close(self) -> None:
         """End the workers."""
+        atexit.unregister(self.close)
         for process in self._processes:
-            process.terminate()
+            process.kill()
         for process in self._processes:
             process.join()
 
