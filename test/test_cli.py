@@ -69,6 +69,8 @@ def test_wrong_input_ends_with_2_and_one_line(tmp_path: Path, capsys: pytest.Cap
         (["video", missing, out], f"{missing} does not exist"),
         (["video", str(tmp_path / "text.mp4"), out], "no video that OpenCV can read"),
         (["video", str(tmp_path / "empty"), out], "holds no images"),
+        (["video", bag, out, "--set", "scale.source=depth"], "scale.source is 'depth', but a video has"),
+        (["video", bag, out, "--set", "frames.base=base_link"], "frames.base is 'base_link', but a video"),
         (["bag", bag, out, "--image", "/none"], "no topic /none"),
         (["bag", bag, out, "--set", "window.length=7"], "window.length is 7; it must be even"),
         (["bag", bag, out, "--set", "scale.source=odometry"], "no /tf"),

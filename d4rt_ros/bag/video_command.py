@@ -26,7 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the pipeline over a video; returns the exit code."""
+    """Run the pipeline over a video; returns the exit code.
+
+    Raises ValueError for parameters that need depth or transforms, as `d4rt bag` does where there are none.
+    """
     values = read_parameters(args)
+    for name in ("scale.source", "frames.base"):
+        if (value := values[name]) not in ("", "none", "fixed"):
+            raise ValueError(f"{name} is '{value}', but a video has neither depth images nor transforms")
     source = VideoFrames(args.input, args.fps, args.frame_id)
     return process(args, values, BagMessages(), source, {"fps": source.fps, "frame_id": args.frame_id})
