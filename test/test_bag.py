@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +25,14 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
+from d4rt_ros.bag.journal import OutMessage
 from d4rt_ros.bag.messages import TRACKS, BagMessages, tracks_definition
 from d4rt_ros.bag.recording import Recording
 from d4rt_ros.bag.run import storage_for
 from d4rt_ros.bag.sources import BagFrames
 from d4rt_ros.bag.topics import choose_topics
 from d4rt_ros.bag.video import VideoFrames
+from d4rt_ros.bag.writing import write_bag
 from d4rt_ros.camera import Camera
 from d4rt_ros.outputs import TOPICS
 from d4rt_ros.stream import Window, WindowResult
@@ -171,6 +174,19 @@ def test_bag_is_written_for_humble_and_map_is_latched(tmp_path: Path) -> None:
         durability = {c.topic: c.ext.offered_qos_profiles[0].durability.name for c in reader.connections}
     assert durability.pop("/d4rt/map_points") == "TRANSIENT_LOCAL"
     assert set(durability.values()) == {"VOLATILE"}
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_full_disk_is_told(tmp_path: Path, storage: str) -> None:
+    messages = [OutMessage("/image", "sensor_msgs/msg/Image", n, bytes(1 << 18)) for n in range(8)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="cannot be written: |too large"):
+            write_bag(tmp_path / "out", messages, BagMessages(), storage, tmp_path / "scratch")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "out").exists()
 
 
 def test_only_topics_that_are_asked_for_are_written(tmp_path: Path) -> None:

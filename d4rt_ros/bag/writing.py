@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -49,19 +50,25 @@ def write_bag(
 
     Returns:
         Number of messages written.
+
+    Raises:
+        OSError: there is no room for it.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     folder = scratch / out.stem if out.suffix in FILE_STORAGES else scratch / out.name
     connections: dict[str, Connection] = {}
     count = 0
-    with Writer(folder, version=METADATA_VERSION, storage_plugin=STORAGES[storage]) as writer:
-        for topic, msgtype, log_time, data in messages:
-            if topic not in connections:
-                connections[topic] = writer.add_connection(
-                    topic, msgtype, typestore=types.store, offered_qos_profiles=[qos(topic in latched)]
-                )
-            writer.write(connections[topic], log_time, data)
-            count += 1
+    try:
+        with Writer(folder, version=METADATA_VERSION, storage_plugin=STORAGES[storage]) as writer:
+            for topic, msgtype, log_time, data in messages:
+                if topic not in connections:
+                    connections[topic] = writer.add_connection(
+                        topic, msgtype, typestore=types.store, offered_qos_profiles=[qos(topic in latched)]
+                    )
+                writer.write(connections[topic], log_time, data)
+                count += 1
+    except sqlite3.Error as error:  # what it makes of a full disk
+        raise OSError(f"{out} cannot be written: {error}") from error
     if out.suffix in FILE_STORAGES:
         os.replace(folder / (folder.name + out.suffix), out)
     else:
