@@ -266,6 +266,15 @@ def test_sequences_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert list(source.refused) == ["train/0"]
 
 
+@pytest.mark.parametrize("kind", WRITERS)
+def test_linked_sequences_are_found_and_loops_end(kind: str, tmp_path: Path) -> None:
+    WRITERS[kind](tmp_path / "disk" / "far")
+    WRITERS[kind](tmp_path / "set" / "deep" / "near")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "set" / "deep" / "loop").symlink_to(tmp_path / "set")
+    assert list(opened(kind, tmp_path / "set")._sequences) == ["deep/near", "linked/far"]
+
+
 def test_too_short_sequences_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no sequences"):
         opened("movi", tmp_path)

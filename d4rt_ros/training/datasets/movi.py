@@ -22,6 +22,7 @@ from scipy.spatial.transform import Rotation
 from d4rt_ros.training.datasets.lifted import RgbdClip
 from d4rt_ros.training.datasets.sequences import (
     BrokenSequence,
+    below,
     check_depth,
     check_pose,
     read_image,
@@ -35,7 +36,7 @@ _BLENDER_FROM_OPTICAL = np.diag([1.0, -1.0, -1.0])
 
 def find(root: Path) -> list[Path]:
     """Folders with metadata and frames."""
-    return sorted(p.parent for p in root.glob("**/metadata.json"))
+    return [p.parent for p in below(root, "metadata.json")]
 
 
 def poses_of(positions: Any, quaternions: Any) -> np.ndarray:

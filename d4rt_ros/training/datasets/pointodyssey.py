@@ -17,6 +17,7 @@ import torch
 
 from d4rt_ros.training.datasets.sequences import (
     BrokenSequence,
+    below,
     camera_of,
     check_depth,
     check_pose,
@@ -32,7 +33,7 @@ _KEYS = ("trajs_3d", "visibs", "intrinsics", "extrinsics")
 
 def find(root: Path) -> list[Path]:
     """Folders with annotations."""
-    return sorted(p.parent for p in root.glob("**/anno.npz"))
+    return [p.parent for p in below(root, "anno.npz")]
 
 
 class PointOdysseySequence:

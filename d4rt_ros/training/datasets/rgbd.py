@@ -16,6 +16,7 @@ import torch
 from d4rt_ros.training.datasets.lifted import RgbdClip
 from d4rt_ros.training.datasets.sequences import (
     BrokenSequence,
+    below,
     camera_of,
     check_depth,
     check_pose,
@@ -29,7 +30,7 @@ _MOST_LOST = 0.5  # share of frames without a pose above which tracking failed
 
 def find(root: Path) -> list[Path]:
     """Folders with a pose folder."""
-    return sorted(p.parent for p in root.glob("**/pose") if p.is_dir())
+    return [p.parent for p in below(root, "pose") if p.is_dir()]
 
 
 class RgbdSequence:

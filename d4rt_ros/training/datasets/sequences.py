@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,6 +104,21 @@ class FolderSource:
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, BrokenSequence) else f"{type(error).__name__}: {error}"
+
+
+def below(root: Path, name: str) -> list[Path]:
+    """What is called `name` anywhere below a folder, in order; links are followed, and no folder twice."""
+    found, seen = [], set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        if name in folders or name in files:
+            found.append(Path(folder) / name)
+    return sorted(found)
 
 
 def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from d4rt_ros.training.datasets.lifted import RgbdClip
 from d4rt_ros.training.datasets.sequences import (
     BrokenSequence,
+    below,
     camera_of,
     check_depth,
     check_pose,
@@ -32,7 +33,7 @@ _BODY_FROM_OPTICAL = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
 
 def find(root: Path) -> list[Path]:
     """Folders with a left trajectory."""
-    return sorted(p.parent for p in root.glob("**/pose_left.txt"))
+    return [p.parent for p in below(root, "pose_left.txt")]
 
 
 class TartanAirSequence:
