@@ -141,6 +141,17 @@ def test_weights_of_a_training_that_diverged_are_refused(
         load_model(tmp_path / "a.ckpt", config=SMALL)
 
 
+def test_weights_of_8_or_64_bits_load_unless_32_do_not_hold_them(tmp_path: Path) -> None:
+    state = small_model().state_dict()
+    for dtype in (torch.float8_e4m3fn, torch.float64):
+        torch.save({name: tensor.to(dtype) for name, tensor in state.items()}, tmp_path / "a.ckpt")
+        assert load_model(tmp_path / "a.ckpt", config=SMALL).memory_proj.weight.dtype == torch.float32
+    large = {"heads.uv_head.bias": torch.full((2,), 1e300, dtype=torch.float64)}
+    torch.save({**state, **large}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match="heads.uv_head.bias is not finite"):
+        load_model(tmp_path / "a.ckpt", config=SMALL)
+
+
 def test_saved_weights_load_as_a_file_and_as_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("d4rt_ros.model.checkpoints.PART_BYTES", 300_000)
     model = small_model()

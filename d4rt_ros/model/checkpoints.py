@@ -161,6 +161,8 @@ def check_state(state: Mapping[str, Tensor], model: D4RT, path: Path) -> None:
 
 def _is_finite(tensor: Tensor) -> bool:
     """True if all is finite. NaN is both the least and the greatest (isfinite takes 20 times as long)."""
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        tensor = tensor.to(torch.float32)  # as which it is used; nothing is known of the ends of 8 bits
     return tensor.numel() == 0 or all(bool(end.isfinite()) for end in torch.aminmax(tensor))
 
 
