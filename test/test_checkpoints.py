@@ -197,6 +197,17 @@ def test_convert_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run("check", half, "--io", io, "--tolerance", "0.01") == 0
 
 
+def test_weights_too_large_for_16_bits_are_not_converted(tmp_path: Path) -> None:
+    model = small_model()
+    model.memory_proj.bias.data[0] = -1e5
+    save_weights(model, tmp_path / "a.safetensors", torch.float32)
+    with pytest.raises(ValueError, match="weights of up to 100000 do not fit into float16"):
+        run("convert", f"{tmp_path}/a.safetensors", f"{tmp_path}/b.safetensors", "--precision", "float16")
+    assert not (tmp_path / "b.safetensors").exists()
+    assert run("convert", f"{tmp_path}/a.safetensors", f"{tmp_path}/b.safetensors") == 0
+    assert float(load_model(tmp_path / "b.safetensors").memory_proj.bias[0]) == pytest.approx(-1e5, rel=0.01)
+
+
 def test_answers_of_another_shape_are_not_compared(tmp_path: Path) -> None:
     model, recorded = load_model(GOLDEN / "model.safetensors"), load_file(GOLDEN / "io.safetensors")
     for name, value, sentence in (

@@ -51,6 +51,11 @@ def main(args: argparse.Namespace) -> int:
     config = read_config(args.config) if args.config else None
     if args.weights_command == "convert":
         model = load_model(args.input, config=config)
+        largest = max(float(tensor.abs().max()) for tensor in model.state_dict().values())
+        if largest > torch.finfo(PRECISIONS[args.precision]).max:
+            raise ValueError(
+                f"{args.input}: weights of up to {largest:g} do not fit into {args.precision}; take another"
+            )
         save_weights(model, args.output, PRECISIONS[args.precision])
         print(f"{args.output}: {len(model.state_dict())} tensors in {args.precision}")
         return 0
