@@ -27,6 +27,7 @@ from clips_on_disk import (
     write_movi,
     write_pointodyssey,
     write_rgbd,
+    write_tartanair,
 )
 from PIL import Image
 from plane_clips import FOCAL, plane_clip, plane_clips
@@ -38,6 +39,7 @@ from d4rt_ros.training.datasets import open_source
 from d4rt_ros.training.datasets.lifted import surface_normals
 from d4rt_ros.training.datasets.rgbd import RgbdSequence
 from d4rt_ros.training.datasets.sequences import BrokenSequence, FolderSource
+from d4rt_ros.training.datasets.tartanair import TartanAirSequence
 from d4rt_ros.training.feed import Feed, focal_lengths
 from d4rt_ros.training.recipe import SourceSettings, recipe_from_dict
 from d4rt_ros.training.sampling import SamplingSettings, sample_queries
@@ -180,6 +182,16 @@ def test_segments_with_a_palette_are_numbers_as_kubric_writes_them(tmp_path: Pat
     cv2.imwrite(str(path), np.zeros((H, W, 3), np.uint8))
     with pytest.raises(BrokenSequence, match="holds colours, not numbers of segments"):
         opened("movi", tmp_path).make([1, 2, 3, 4])
+
+
+def test_images_that_were_resized_keep_tartanair_s_lens(tmp_path: Path) -> None:
+    write_tartanair(tmp_path / "scene")
+    whole = TartanAirSequence(tmp_path / "scene").clip([0], (24, 32))
+    for path in (tmp_path / "scene" / "image_left").iterdir():
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (160, 120)))
+    small = TartanAirSequence(tmp_path / "scene").clip([0], (24, 32))
+    assert torch.equal(small.camera, whole.camera)
+    assert small.camera[0].tolist() == pytest.approx([0.5, 2 / 3, 320.5 / 640, 240.5 / 480])
 
 
 def test_what_is_too_far_to_be_written_is_not_known(tmp_path: Path) -> None:

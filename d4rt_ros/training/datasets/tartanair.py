@@ -64,11 +64,10 @@ class TartanAirSequence:
         images = [read_image(self._path / "image_left" / f"{i:06d}_left.png") for i in frames]
         depths = [_load(self._path / "depth_left" / f"{i:06d}_left_depth.npy") for i in frames]
         height, width = images[0].shape[:2]
-        scale = np.array([[width / 640], [height / 480], [1.0]])
         return RgbdClip(
             video=stack_video(images, size),
             depth=check_depth(stack_nearest([np.where(d < _SKY, d, np.nan) for d in depths], size)),
-            camera=camera_of(_K * scale, width, height).expand(len(images), 4),
+            camera=camera_of(_K, 640, 480).expand(len(images), 4),
             world_from_camera=torch.from_numpy(self._poses[list(frames)]),
             aspect_ratio=width / height,
         )
