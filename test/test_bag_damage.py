@@ -39,6 +39,15 @@ def test_a_bag_that_was_cut_off_is_used_up_to_there(
     assert 4 <= windows < 9  # of 11
 
 
+def test_files_that_macos_hides_are_none_of_a_bag(tmp_path: Path) -> None:
+    bag = make_bag(tmp_path / "bag", frames=4)
+    (bag / "._bag.mcap").write_bytes(b"\0\5\26\7")
+    (bag / "metadata.yaml").unlink()
+    with Recording(bag) as recording:
+        assert len(list(recording.messages([IMAGE_TOPIC]))) == 4
+    assert not recording.damage
+
+
 def test_a_damaged_chunk_in_the_middle_ends_the_frames_there(tmp_path: Path) -> None:
     bag = make_bag(tmp_path / "bag", "sqlite3", frames=12, size=LARGE)
     file = bag / "bag.db3"

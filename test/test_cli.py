@@ -158,6 +158,7 @@ def test_a_folder_of_images_is_read_in_the_order_of_its_numbers(tmp_path: Path) 
         cv2.imwrite(str(tmp_path / f"frame{number}.png"), np.full((4, 6, 3), (0, 0, number), np.uint8))
     (tmp_path / "frame3.png").write_text("broken")
     (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "._frame2.png").write_text("beside it by macOS")
     source = VideoFrames(tmp_path, fps=10.0, frame_id="cam")
     arrivals = list(source.frames())
     assert [int(arrival.frame.image[0, 0, 0]) for arrival in arrivals] == [1, 2, 10]  # red is first

@@ -180,6 +180,13 @@ def test_kitti_drawn(tmp_path: Path) -> None:
         open_sequences(tmp_path / "drive")
 
 
+def test_files_that_macos_hides_are_no_images(tmp_path: Path) -> None:
+    folder = disk.kitti_drawn(tmp_path / "drive") / "image_02"
+    for image in list(folder.iterdir()):
+        (folder / f"._{image.name}").write_bytes(b"\0\5\26\7")
+    _same_images(_open(tmp_path))
+
+
 def test_tapvid3d(tmp_path: Path) -> None:
     sequence = _open(disk.tapvid3d(tmp_path / "adt" / "room_3.npz"))
     assert (sequence.name, len(sequence)) == ("room_3", disk.COUNT)

@@ -105,8 +105,8 @@ class Recording:
 
 
 def storage_files(path: Path) -> list[Path]:
-    """The files of a bag, compressed or not, in the order of their numbers (bag_2 before bag_10)."""
-    files = [path] if path.is_file() else list(path.iterdir())
+    """The files of a bag, compressed or not, by number (bag_2 before bag_10); not those that macOS hides."""
+    files = [path] if path.is_file() else [file for file in path.iterdir() if not file.name.startswith(".")]
     found = {file.name.removesuffix(PACKED): file for file in files if file.suffix == PACKED}
     found |= {file.name: file for file in files if file.suffix != PACKED}  # was being compressed: still whole
     names = [name for name in found if name.endswith((".mcap", ".db3"))]

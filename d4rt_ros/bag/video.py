@@ -39,10 +39,9 @@ class VideoFrames:
         self.images: list[Path] = []
         self.total: int | None
         if path.is_dir():
-            self.images = sorted(
-                (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES),
-                key=lambda file: _order(file.name),
-            )
+            shown = (file for file in path.iterdir() if not file.name.startswith("."))  # macOS hides twins
+            images = (file for file in shown if file.suffix.lower() in SUFFIXES)
+            self.images = sorted(images, key=lambda file: _order(file.name))
             if not self.images:
                 raise ValueError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
             _refuse_twins(self.images)

@@ -102,8 +102,9 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Image files of a folder, numbers in their order (2 before 10)."""
-    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES] if folder.is_dir() else []
+    """Image files of a folder, numbers in their order (2 before 10); not those that macOS hides."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    found = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     return sorted(found, key=lambda p: (len(p.stem), p.stem))
 
 
