@@ -74,6 +74,7 @@ def test_wrong_input_ends_with_2_and_one_line(tmp_path: Path, capsys: pytest.Cap
         (["bag", bag, out, "--image", "/none"], "no topic /none"),
         (["bag", bag, out, "--set", "window.length=7"], "window.length is 7; it must be even"),
         (["bag", bag, out, "--set", "scale.source=odometry"], "no /tf"),
+        (["bag", bag, out, "--depth", "/depth"], "is for --set scale.source=depth, not 'none'"),
         (["bag", bag, out, "--checkpoint", missing], missing),
         (["bag", bag, out, "--device", "abacus"], "'abacus' is none of auto, cpu, cuda:N"),
         (["bag", bag, str(tmp_path / "out.db3"), "--storage", "mcap"], "does not fit the name out.db3"),

@@ -38,15 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run the pipeline over a bag; returns the exit code."""
     values = read_parameters(args)
-    base = str(values["frames.base"])
+    base, scale = str(values["frames.base"]), values["scale.source"]
+    if args.depth and scale != "depth":
+        raise ValueError(f"--depth {args.depth} is for --set scale.source=depth, not '{scale}'")
     with Recording(args.input) as recording:
         topics = choose_topics(
             recording.types(),
             args.image,
             args.camera_info,
             args.depth,
-            with_depth=values["scale.source"] == "depth",
-            with_transforms=values["scale.source"] == "odometry" or bool(base),
+            with_depth=scale == "depth",
+            with_transforms=scale == "odometry" or bool(base),
         )
         types = BagMessages()
         source = BagFrames(
