@@ -71,6 +71,13 @@ def test_tum_s_truth_may_be_in_any_order(tmp_path: Path) -> None:
     _same_poses(_open(tmp_path))
 
 
+def test_a_table_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    truth = disk.tum(tmp_path / "room") / "groundtruth.txt"
+    truth.write_text(truth.read_text() + "\n1305031453.1 0.5 0.5")
+    with pytest.raises(DataError, match="groundtruth.txt: rows of 3 and 8 numbers"):
+        open_sequences(tmp_path)
+
+
 def test_tum_fr1_is_undistorted(tmp_path: Path) -> None:
     sequence = _open(disk.tum(tmp_path / "rgbd_dataset_freiburg1_xyz"))
     assert sequence.intrinsics is not None and sequence.depth is not None

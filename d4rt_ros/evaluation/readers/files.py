@@ -43,9 +43,12 @@ def read_numbers(path: Path, columns: int | None = None) -> np.ndarray:
     try:
         lines = [line.replace(",", " ").split() for line in path.read_text("utf-8-sig").splitlines()]
         rows = [[float(word) for word in line] for line in lines if line and not line[0].startswith("#")]
-        table = np.array(rows, np.float64)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}") from None
+    counts = sorted({len(row) for row in rows})
+    if len(counts) > 1:  # as where a file was cut off
+        raise DataError(f"{path}: rows of {' and '.join(map(str, counts))} numbers")
+    table = np.array(rows, np.float64)
     if table.ndim != 2 or (columns is not None and table.shape[1] < columns):
         raise DataError(f"{path}: expected rows of {columns or 'equally many'} numbers")
     return table
