@@ -71,6 +71,13 @@ def test_tum_s_truth_may_be_in_any_order(tmp_path: Path) -> None:
     _same_poses(_open(tmp_path))
 
 
+def test_a_lens_that_is_not_understood_is_named(tmp_path: Path) -> None:
+    sensor = disk.euroc(tmp_path / "V1") / "mav0" / "cam0" / "sensor.yaml"
+    sensor.write_text(sensor.read_text().replace("radial-tangential", "fov"))
+    with pytest.raises(DataError, match=r"sensor.yaml: .*distortion_model is 'fov', understood are radial"):
+        open_sequences(tmp_path)
+
+
 def test_a_table_that_was_cut_off_is_told(tmp_path: Path) -> None:
     truth = disk.tum(tmp_path / "room") / "groundtruth.txt"
     truth.write_text(truth.read_text() + "\n1305031453.1 0.5 0.5")

@@ -76,7 +76,10 @@ def _camera(path: Path) -> tuple[Camera, np.ndarray]:
     try:
         sensor = read_yaml(path)
         width, height = sensor["resolution"]
-        model = _MODELS[sensor.get("distortion_model", "radtan")]
+        named = sensor.get("distortion_model", "radtan")
+        if named not in _MODELS:
+            raise ValueError(f"distortion_model is {named!r}, understood are {', '.join(_MODELS)}")
+        model = _MODELS[named]
         coefficients = tuple(float(c) for c in sensor.get("distortion_coefficients", ()))
         camera = Camera(
             (height, width), opencv_matrix(*map(float, sensor["intrinsics"])), model, coefficients
