@@ -91,6 +91,7 @@ NAN = math.nan
         ({"sources": [{"options": None}]}, "source's options is None"),
         ({"sources": [{"options": {"objects": 1.5}}]}, "objects is 1.5"),
         ({"sources": [{"options": {"motion": [1.0]}}]}, r"motion is \[1.0\], must be two positive numbers"),
+        ({"sources": [{"options": {"motion": [1.0, 150.0]}}]}, "camera_motion is 150.0, must be .* 0..100"),
         ({"sources": [{"options": {"motion": 1.0}}]}, "options of source 'procedural'"),
         ({"sources": [{"kind": "movi", "options": {"max_stride": "x"}}]}, "max_stride is 'x'"),
         ({"sources": [{"kind": "movi", "options": {"max_stride": 0}}]}, "max_stride is 0"),

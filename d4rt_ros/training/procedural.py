@@ -36,14 +36,18 @@ class ProceduralSource:
         self._motion = (low, high)
         self._scenes = _scenes(SceneRecipe(**{"frames": model.frames, "size": model.image_size, **options}))
         self.shape = (self._scenes.recipe.frames, *self._scenes.recipe.size)
+        self._faster(high)  # what is too fast is refused now, not when it happens to be drawn
+
+    def _faster(self, factor: float) -> SceneRecipe:
+        """The recipe at so many times its speeds. Raises ValueError for speeds out of range."""
+        base = self._scenes.recipe
+        return replace(
+            base, camera_motion=base.camera_motion * factor, object_motion=base.object_motion * factor
+        )
 
     def make(self, seeds: list[int]) -> ClipBatch:
         """A batch of len(seeds) clips; the first seed stands for all."""
         generator = torch.Generator().manual_seed(seeds[0])
         low, high = self._motion
         factor = low * (high / low) ** float(torch.rand((), generator=generator))
-        base = self._scenes.recipe
-        recipe = replace(
-            base, camera_motion=base.camera_motion * factor, object_motion=base.object_motion * factor
-        )
-        return self._scenes.sample(len(seeds), generator, recipe)
+        return self._scenes.sample(len(seeds), generator, self._faster(factor))
