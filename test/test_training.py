@@ -208,6 +208,13 @@ def test_minutes_end_a_run_with_the_rate_at_its_lowest(tmp_path: Path) -> None:
     )
 
 
+def test_a_new_run_spares_the_weights_of_an_older_one(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="weights.safetensors exists"):
+        train(recipe_from_dict(tiny(steps=1)), tmp_path)
+    assert (tmp_path / "weights.safetensors").read_bytes() == b"precious"
+
+
 def test_fine_tuning_starts_from_given_weights(tmp_path: Path) -> None:
     recipe = recipe_from_dict(tiny())
     first = Trainer(recipe, torch.device("cpu"))

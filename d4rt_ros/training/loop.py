@@ -61,8 +61,9 @@ def train(
 
     With `minutes` the learning rate falls over whichever ends first, steps or time. Under torchrun every
     process calls this. From another thread than the main one, signals are left alone. Raises
-    FileNotFoundError when resuming without a checkpoint, FileExistsError when a new run would overwrite one,
-    ValueError for a checkpoint that does not fit the recipe and for minutes that are not above 0 and finite.
+    FileNotFoundError when resuming without a checkpoint, FileExistsError when a new run would overwrite one
+    or weights, ValueError for a checkpoint that does not fit the recipe and for minutes that are not above 0
+    and finite.
     """
     if minutes is not None and not 0 < minutes < math.inf:
         raise ValueError(f"minutes is {minutes}, must be a finite number above 0")
@@ -72,6 +73,9 @@ def train(
         raise FileNotFoundError(f"nothing to resume: {checkpoint} does not exist")
     if not resume and checkpoint.exists():
         raise FileExistsError(f"{checkpoint} exists: resume it, or choose another folder")
+    weights = folder / "weights.safetensors"  # what was learnt, where a large checkpoint was deleted
+    if not resume and weights.exists():
+        raise FileExistsError(f"{weights} exists, and this run would replace it: choose another folder")
     trainer = Trainer(recipe, device, rank, world)
     if resume:
         trainer.load(checkpoint)
