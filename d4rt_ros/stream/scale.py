@@ -125,7 +125,7 @@ class ScaleEstimator:
         value = math.exp(self._log)
         state = f"{self._source}: 1 unit is {value:.4g} m, error {100 * error:.1f} %"
         if self._silent:
-            state += f", held for {self._silent} windows: {self._why}"
+            state += f", held for {self._silent} window{'s' * (self._silent > 1)}: {self._why}"
         return Scale(True, value, error, state)
 
     def state(self) -> dict[str, np.ndarray]:
