@@ -57,7 +57,7 @@ def test_a_depth_image_makes_it_metric_at_once() -> None:
         assert result.metric and "depth: 1 unit is 5 m" in result.scale_state
         assert np.allclose(result.poses[:, :3, 3], truth(result)[:, :3, 3], atol=5e-3)
     held = pipeline.process(window(8))
-    assert held.metric and "held for 1 windows: this window has no depth image" in held.scale_state
+    assert held.metric and "held for 1 window: this window has no depth image" in held.scale_state
 
 
 def test_odometry_makes_it_metric_once_the_camera_has_moved() -> None:

@@ -59,7 +59,7 @@ def test_too_few_depths_say_so() -> None:
     estimator.missing("this window has no depth image")
     held = estimator.get()
     assert held.metric and held.metres_per_unit == pytest.approx(3.0)
-    assert "held for 1 windows: this window has no depth image" in held.state and held.error > sure.error
+    assert "held for 1 window: this window has no depth image" in held.state and held.error > sure.error
 
 
 def test_the_value_is_smoothed_and_follows() -> None:
