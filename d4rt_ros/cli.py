@@ -1,7 +1,8 @@
 """The `d4rt` command: everything that needs no ROS.
 
 Exit codes: 0 done; 2 wrong arguments or input, told in one line; 3 `d4rt bag` read its input only up to a
-damage; 130 stopped with Ctrl-C. A part of the package is imported only when its subcommand is named.
+damage; 130 stopped with Ctrl-C (`d4rt train` saves what it has learnt, and ends with 0). A part of the
+package is imported only when its subcommand is named.
 """
 
 from __future__ import annotations
