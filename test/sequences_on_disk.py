@@ -9,12 +9,21 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from d4rt_ros.evaluation.readers import open_sequences
+from d4rt_ros.evaluation.sequence import Sequence
+
 SIZE = (48, 64)
 # Pixel centres at integers, as the data sets write it; this package's K adds half a pixel.
 FX, FY, CX, CY = 60.0, 58.0, 30.0, 25.0
 K = np.array([[FX, 0, CX + 0.5], [0, FY, CY + 0.5], [0, 0, 1]])
 WORLD = Rotation.from_euler("xyz", [30, -20, 110], degrees=True).as_matrix()
 COUNT = 8
+
+
+def read_one(path: Path) -> Sequence:
+    """The only sequence there."""
+    (sequence,) = open_sequences(path)
+    return sequence
 
 
 def poses(count: int = COUNT) -> np.ndarray:

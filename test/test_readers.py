@@ -16,11 +16,6 @@ from d4rt_ros.evaluation.readers.files import missing_numbers, nearest
 from d4rt_ros.evaluation.sequence import DataError, Sequence
 
 
-def _open(path: Path) -> Sequence:
-    (sequence,) = open_sequences(path)
-    return sequence
-
-
 def _same_images(sequence: Sequence) -> None:
     assert len(sequence) == disk.COUNT
     for i, image in enumerate(disk.images()):
@@ -41,7 +36,7 @@ def _same_poses(sequence: Sequence) -> None:
 
 
 def test_seven_scenes(tmp_path: Path) -> None:
-    sequence = _open(disk.seven_scenes(tmp_path / "kitchen"))
+    sequence = disk.read_one(disk.seven_scenes(tmp_path / "kitchen"))
     assert (sequence.name, sequence.layout, sequence.static) == ("kitchen", "7-Scenes", True)
     _same_images(sequence)
     _same_depth(sequence, 5.1e-4)
@@ -51,7 +46,7 @@ def test_seven_scenes(tmp_path: Path) -> None:
 
 
 def test_tum(tmp_path: Path) -> None:
-    sequence = _open(disk.tum(tmp_path / "rgbd_dataset_freiburg3_desk"))
+    sequence = disk.read_one(disk.tum(tmp_path / "rgbd_dataset_freiburg3_desk"))
     _same_images(sequence)
     _same_depth(sequence, 1.1e-4)
     _same_poses(sequence)
@@ -61,17 +56,17 @@ def test_tum(tmp_path: Path) -> None:
     assert sequence.stamps[0] == 1305031452791720000
     assert sequence.stamps[1] == 1305031452825053000
     assert sequence.static
-    assert not _open(disk.tum(tmp_path / "rgbd_dataset_freiburg3_walking_xyz")).static
+    assert not disk.read_one(disk.tum(tmp_path / "rgbd_dataset_freiburg3_walking_xyz")).static
 
 
 def test_tum_s_truth_may_be_in_any_order(tmp_path: Path) -> None:
     truth = disk.tum(tmp_path / "room") / "groundtruth.txt"
     truth.write_text("\n".join(reversed(truth.read_text().splitlines())))
-    _same_poses(_open(tmp_path))
+    _same_poses(disk.read_one(tmp_path))
 
 
 def test_tum_fr1_is_undistorted(tmp_path: Path) -> None:
-    sequence = _open(disk.tum(tmp_path / "rgbd_dataset_freiburg1_xyz"))
+    sequence = disk.read_one(disk.tum(tmp_path / "rgbd_dataset_freiburg1_xyz"))
     assert sequence.intrinsics is not None and sequence.depth is not None
     assert sequence.intrinsics[1, 2] == pytest.approx((255.3 + 0.5) / 10)
     assert "undistorted" in " ".join(sequence.notes)
@@ -82,7 +77,7 @@ def test_tum_fr1_is_undistorted(tmp_path: Path) -> None:
 
 
 def test_tum_short_form(tmp_path: Path) -> None:
-    sequence = _open(disk.tum_short(tmp_path / "desk"))
+    sequence = disk.read_one(disk.tum_short(tmp_path / "desk"))
     _same_images(sequence)
     _same_depth(sequence, 1.1e-4)
     _same_poses(sequence)
@@ -90,19 +85,19 @@ def test_tum_short_form(tmp_path: Path) -> None:
 
 
 def test_euroc(tmp_path: Path) -> None:
-    sequence = _open(disk.euroc(tmp_path / "V1_01_easy"))
+    sequence = disk.read_one(disk.euroc(tmp_path / "V1_01_easy"))
     assert (sequence.name, sequence.layout, sequence.depth) == ("V1_01_easy", "EuRoC", None)
     _same_images(sequence)
     _same_poses(sequence)
     np.testing.assert_allclose(sequence.intrinsics, disk.K)
     assert sequence.stamps[0] == disk.EUROC_START
-    assert _open(tmp_path / "V1_01_easy" / "mav0").name == "V1_01_easy"
+    assert disk.read_one(tmp_path / "V1_01_easy" / "mav0").name == "V1_01_easy"
     calibration = tmp_path / "V1_01_easy" / "mav0" / "cam0" / "sensor.yaml"
     calibration.write_text(
         "%YAML:1.0\n" + calibration.read_text()
     )  # as OpenCV wants it, and some copies have it
-    np.testing.assert_allclose(_open(tmp_path / "V1_01_easy").intrinsics, disk.K)
-    bent = _open(disk.euroc(tmp_path / "V2", distortion=(-0.3, 0.1, 0.0, 0.0)))
+    np.testing.assert_allclose(disk.read_one(tmp_path / "V1_01_easy").intrinsics, disk.K)
+    bent = disk.read_one(disk.euroc(tmp_path / "V2", distortion=(-0.3, 0.1, 0.0, 0.0)))
     plain = disk.images()[0]
     assert np.abs(bent.images[0].astype(int) - plain).max() > 5
     np.testing.assert_allclose(bent.images[0][25, 30], plain[25, 30], atol=1)  # the principal point stays
@@ -110,7 +105,7 @@ def test_euroc(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("velodyne", [False, True])
 def test_kitti_odometry(tmp_path: Path, velodyne: bool) -> None:
-    sequence = _open(disk.kitti(tmp_path / "dataset", velodyne=velodyne))
+    sequence = disk.read_one(disk.kitti(tmp_path / "dataset", velodyne=velodyne))
     assert (sequence.name, sequence.static) == ("07", False)
     _same_images(sequence)
     _same_poses(sequence)
@@ -127,7 +122,7 @@ def test_kitti_odometry(tmp_path: Path, velodyne: bool) -> None:
 
 
 def test_kitti_without_poses(tmp_path: Path) -> None:
-    sequence = _open(disk.kitti(tmp_path / "dataset", with_poses=False))
+    sequence = disk.read_one(disk.kitti(tmp_path / "dataset", with_poses=False))
     assert sequence.world_from_camera is None
     assert len(sequence) == disk.COUNT
 
@@ -140,7 +135,7 @@ def test_kitti_cut_outs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for i in reversed(range(disk.COUNT)):
         (folder / "image_2" / f"{i:06d}.png").rename(folder / "image_2" / f"{i + 40:06d}.png")
     monkeypatch.chdir(folder)
-    sequence = _open(Path("."))
+    sequence = disk.read_one(Path("."))
     assert sequence.name == "07"
     _same_images(sequence)
     _same_poses(sequence)
@@ -148,11 +143,11 @@ def test_kitti_cut_outs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert sequence.depth is not None
     np.testing.assert_allclose(sequence.depth[3], 10 * disk.depths()[3], atol=2.1e-3)
     (folder / "times.txt").unlink()
-    assert _open(folder).stamps[0] == 4_000_000_000
+    assert disk.read_one(folder).stamps[0] == 4_000_000_000
 
 
 def test_kitti_drawn(tmp_path: Path) -> None:
-    sequence = _open(disk.kitti_drawn(tmp_path / "drive"))
+    sequence = disk.read_one(disk.kitti_drawn(tmp_path / "drive"))
     _same_images(sequence)
     assert sequence.depth is not None and sequence.world_from_camera is None
     assert np.isfinite(sequence.depth[0]).mean() == pytest.approx(1 / 7, abs=0.01)
@@ -165,11 +160,11 @@ def test_files_that_macos_hides_are_no_images(tmp_path: Path) -> None:
     folder = disk.kitti_drawn(tmp_path / "drive") / "image_02"
     for image in list(folder.iterdir()):
         (folder / f"._{image.name}").write_bytes(b"\0\5\26\7")
-    _same_images(_open(tmp_path))
+    _same_images(disk.read_one(tmp_path))
 
 
 def test_tapvid3d(tmp_path: Path) -> None:
-    sequence = _open(disk.tapvid3d(tmp_path / "adt" / "room_3.npz"))
+    sequence = disk.read_one(disk.tapvid3d(tmp_path / "adt" / "room_3.npz"))
     assert (sequence.name, len(sequence)) == ("room_3", disk.COUNT)
     assert np.abs(sequence.images[1].astype(int) - disk.images()[1]).mean() < 5
     _same_poses(sequence)
@@ -179,7 +174,7 @@ def test_tapvid3d(tmp_path: Path) -> None:
     assert not sequence.tracks.visible[2, 2]
     first = sequence.tracks.xyz[0] @ disk.K.T
     np.testing.assert_allclose(sequence.tracks.query_uv * disk.SIZE[::-1], first[:, :2] / first[:, 2:])
-    static = _open(disk.tapvid3d(tmp_path / "pstudio.npz", extrinsics_w2c=None))
+    static = disk.read_one(disk.tapvid3d(tmp_path / "pstudio.npz", extrinsics_w2c=None))
     assert static.world_from_camera is None
 
 
@@ -188,7 +183,7 @@ def test_a_tag_that_turns_a_frame_is_left_alone(tmp_path: Path) -> None:
     turned[0x0112] = 6  # orientation: to be turned right
     Image.fromarray(disk.images()[0]).save(jpeg, "JPEG", exif=turned)
     path = disk.tapvid3d(tmp_path / "x.npz", images_jpeg_bytes=np.array([jpeg.getvalue()] * disk.COUNT))
-    assert _open(path).images[0].shape == (*disk.SIZE, 3)
+    assert disk.read_one(path).images[0].shape == (*disk.SIZE, 3)
 
 
 def test_names_without_leading_zeros_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -200,7 +195,7 @@ def test_names_without_leading_zeros_are_read_in_the_order_of_their_numbers(tmp_
     (folder / "frame-2.color.jpg").write_bytes(first.read_bytes())  # twice there, read once
     (folder / "frame-4.pose.txt").write_text("")
     (folder / "camera-intrinsics.txt").unlink()
-    sequence = _open(tmp_path)
+    sequence = disk.read_one(tmp_path)
     assert len(sequence.images) == 11
     assert (np.diff(sequence.stamps) > 0).all()
     assert any("pose is unreadable" in note for note in sequence.notes)
@@ -212,14 +207,14 @@ def test_names_without_leading_zeros_are_read_in_the_order_of_their_numbers(tmp_
 
 def test_stamps_with_a_point_or_a_mark_before_them_are_read(tmp_path: Path) -> None:
     folder = disk.euroc(tmp_path / "room")
-    expected = _open(tmp_path)
+    expected = disk.read_one(tmp_path)
     truth = next(folder.rglob("state_groundtruth_estimate0/data.csv"))
     lines = truth.read_text().splitlines()
     rows = [line if line.startswith("#") else line.replace(",", ".0,", 1) for line in lines]
     truth.write_text("\n".join((rows[0], *reversed(rows[1:]))))
     images = next(folder.rglob("cam0/data.csv"))
     images.write_text("\ufeff" + images.read_text(), "utf-8")
-    found = _open(tmp_path)
+    found = disk.read_one(tmp_path)
     assert np.array_equal(found.stamps, expected.stamps)
     assert found.world_from_camera is not None
     assert expected.world_from_camera is not None
@@ -233,11 +228,11 @@ def test_stamps_with_a_point_or_a_mark_before_them_are_read(tmp_path: Path) -> N
 @pytest.mark.parametrize("write", [disk.seven_scenes, disk.tum, disk.tum_short, disk.euroc, disk.kitti])
 def test_a_mark_before_a_text_is_no_part_of_it(write: Callable[[Path], Path], tmp_path: Path) -> None:
     write(tmp_path / "scene")
-    expected = _open(tmp_path)
+    expected = disk.read_one(tmp_path)
     for path in tmp_path.rglob("*"):
         if path.suffix in (".txt", ".csv", ".json", ".yaml"):
             path.write_text(path.read_text(), "utf-8-sig")
-    found = _open(tmp_path)
+    found = disk.read_one(tmp_path)
     assert found.notes == expected.notes
     assert np.array_equal(found.stamps, expected.stamps)
     assert found.world_from_camera is not None and expected.world_from_camera is not None

@@ -13,11 +13,6 @@ from d4rt_ros.evaluation.readers import open_sequences
 from d4rt_ros.evaluation.sequence import DataError, Frames, Sequence
 
 
-def _open(path: Path) -> Sequence:
-    (sequence,) = open_sequences(path)
-    return sequence
-
-
 def test_a_lens_that_is_not_understood_is_named(tmp_path: Path) -> None:
     sensor = disk.euroc(tmp_path / "V1") / "mav0" / "cam0" / "sensor.yaml"
     sensor.write_text(sensor.read_text().replace("radial-tangential", "fov"))
@@ -40,7 +35,7 @@ def test_broken_kitti_is_skipped_with_a_count(tmp_path: Path) -> None:
     (root / "sequences" / "07" / "velodyne" / "000004.bin").unlink()
     times = (root / "sequences" / "07" / "times.txt").read_text().splitlines()
     (root / "sequences" / "07" / "times.txt").write_text("\n".join(times[:-1]))
-    sequence = _open(root)
+    sequence = disk.read_one(root)
     assert len(sequence) == disk.COUNT - 3
     notes = " ".join(sequence.notes)
     assert "holds NaN (000001)" in notes and "no depth (000004)" in notes and "no time (000007)" in notes
@@ -52,7 +47,7 @@ def test_broken_kitti_is_skipped_with_a_count(tmp_path: Path) -> None:
 
 def test_broken_tapvid3d_is_refused(tmp_path: Path) -> None:
     queries = np.array([[1.0, 1, 0], [1, 1, 99], [np.nan, 1, 0]])
-    odd = _open(disk.tapvid3d(tmp_path / "odd.npz", queries_xyt=queries))
+    odd = disk.read_one(disk.tapvid3d(tmp_path / "odd.npz", queries_xyt=queries))
     assert odd.tracks is not None and odd.tracks.xyz.shape[1] == 1
     assert "2 of 3 tracks skipped" in " ".join(odd.notes)
     disk.tapvid3d(tmp_path / "b" / "bad.npz", tracks_XYZ=np.zeros((2, 3, 3)))
@@ -69,7 +64,7 @@ def test_broken_tapvid3d_is_refused(tmp_path: Path) -> None:
 def test_damaged_archives_are_refused_by_name_and_others_are_read(tmp_path: Path) -> None:
     whole = disk.tapvid3d(tmp_path / "whole.npz").read_bytes()
     index = whole.rfind(b"PK\x01\x02")  # of what is inside, at the end
-    (tmp_path / "overwritten.npz").write_bytes(whole[:index] + b"XXXX" + whole[index + 4 :])
+    (tmp_path / "overwritten.npz").write_bytes(whole[:index] + bytes(4) + whole[index + 4 :])
     (tmp_path / "cut.npz").write_bytes(whole[:-500])
     (tmp_path / "empty.npz").touch()
     np.savez(tmp_path / "other.npz", a=np.zeros(3))  # of no layout: nothing is said of it
@@ -87,7 +82,7 @@ def test_broken_frames_are_skipped_with_a_count(tmp_path: Path) -> None:
     (folder / "frame-000003.color.png").unlink()
     np.savetxt(folder / "frame-000005.pose.txt", np.full((4, 4), np.nan))
     np.savetxt(folder / "frame-000007.pose.txt", np.diag([1.0, 1, -1, 1]))  # a mirror
-    sequence = _open(folder)
+    sequence = disk.read_one(folder)
     assert len(sequence) == 4
     assert "1 of 7 frames skipped: no depth (frame-000002)" in sequence.notes
     assert (
@@ -118,12 +113,12 @@ def test_broken_tum_and_euroc_are_skipped_with_a_count(tmp_path: Path) -> None:
     lines[4:7] = [line.split()[0] + " 0 0 0 nan nan nan nan" for line in lines[4:7]]
     (folder / "groundtruth.txt").write_text("\n".join(lines[:-3]))
     next(iter(sorted((folder / "depth").iterdir()))).unlink()
-    notes = " ".join(_open(folder).notes)
+    notes = " ".join(disk.read_one(folder).notes)
     assert "no depth within" in notes and "holds NaN" in notes and "no pose within" in notes
-    assert len(_open(folder)) == disk.COUNT - 3
+    assert len(disk.read_one(folder)) == disk.COUNT - 3
     drone = disk.euroc(tmp_path / "V1")
     (drone / "mav0" / "cam0" / "data" / f"{disk.EUROC_START}.png").unlink()
-    assert "1 of 8 frames skipped: image file missing" in " ".join(_open(drone).notes)
+    assert "1 of 8 frames skipped: image file missing" in " ".join(disk.read_one(drone).notes)
 
 
 @pytest.mark.parametrize(("per_metre", "factor"), [(5000.0, "0.2"), (250.0, "4"), (1e-4, None)])
@@ -139,7 +134,7 @@ def test_a_camera_at_rest_tells_no_scale(tmp_path: Path) -> None:
     folder = disk.seven_scenes(tmp_path / "kitchen")
     for path in folder.glob("frame-*"):
         path.write_bytes((folder / f"frame-000000.{path.name.split('.', 1)[1]}").read_bytes())
-    assert len(_open(folder)) == disk.COUNT
+    assert len(disk.read_one(folder)) == disk.COUNT
 
 
 def test_depth_of_8_bits_or_of_another_size_is_refused(tmp_path: Path) -> None:

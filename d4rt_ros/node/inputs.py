@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
 import cv2
@@ -201,10 +200,10 @@ class CameraInputs:
             pose = self._transforms.lookup(self._odom, frame.frame_id, frame.stamp)
             return None if pose is None else replace(frame, odometry=pose)
         if self._scale == "depth":
-            near = [(abs(stamp - frame.stamp), depth) for stamp, depth in self._depths]
-            off, depth = min(near, key=itemgetter(0), default=(SLOP_NS + 1, None))
-            if depth is None or off > SLOP_NS:
+            near = [entry for entry in self._depths if abs(entry[0] - frame.stamp) <= SLOP_NS]
+            if not near:
                 return None
+            _, depth = min(near, key=lambda entry: abs(entry[0] - frame.stamp))
             return replace(frame, depth=self._depth_of(frame, depth))
         return frame
 
